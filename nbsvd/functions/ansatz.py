@@ -1,0 +1,288 @@
+"""Ansatz factors: known behaviour at the boundary and at infinity, multiplied into the network."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nbsvd._errors import require
+from nbsvd.functions.jet import Jet, Pointwise, coordinates, dtype_name, hold, jet_of, squared_radius
+
+
+class Factor(Pointwise):
+    """A positive function of a point, ``(B, d) -> (B, 1)``, that multiplies every component.
+
+    Factors multiply: ``BoxFactor(50.0) * DecayFactor(4.0)``.
+    """
+
+    def __mul__(self, other: "Factor") -> "ProductFactor":
+        """Return the product of two factors."""
+        return ProductFactor([self, other])
+
+
+class BoxFactor(Factor):
+    r"""Zero on the walls of the box ``[-D, D]^d``: ``prod_i (sqrt(2 D^2 - x_i^2) - D) / ((sqrt 2 - 1) D)``.
+
+    The paper's factor, divided by its value at the origin; zero outside the box.
+
+    Source: Ryu et al., section 4.
+
+    Example:
+        >>> BoxFactor(50.0)(torch.tensor([[0.0, 0.0], [50.0, 0.0]]))
+        tensor([[1.],
+                [0.]])
+    """
+
+    def __init__(self, half_width: float) -> None:
+        super().__init__()
+        require(
+            math.isfinite(half_width) and half_width > 0,
+            "half_width",
+            got=half_width,
+            expected="a positive length",
+        )
+        self.half_width = float(half_width)
+
+    def config(self) -> dict[str, object]:
+        """Describe the factor."""
+        return {"name": "BoxFactor", "half_width": self.half_width}
+
+    def forward(self, x: Float[Tensor, "B d"]) -> Float[Tensor, "B 1"]:
+        """Return the factor."""
+        D = self.half_width
+        root = torch.sqrt(2 * D * D - x.clamp(-D, D) ** 2)
+        return ((root - D) / ((math.sqrt(2) - 1) * D)).prod(1, keepdim=True)
+
+    def jet(self, x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:
+        """Return the factor's jet."""
+        D, scale = self.half_width, 1 / ((math.sqrt(2) - 1) * self.half_width)
+        inside = (x.abs() <= D).to(x.dtype)
+        root = torch.sqrt(2 * D * D - x.clamp(-D, D) ** 2)
+        axes = coordinates(x, live=live).map(
+            scale * (root - D), -scale * inside * x / root, -scale * inside * 2 * D * D / root**3
+        )
+        product = Jet(axes.value[:, :1], axes.derivatives[..., :1], live)
+        for i in range(1, x.shape[1]):
+            product = product * Jet(axes.value[:, i : i + 1], axes.derivatives[..., i : i + 1], live)
+        return product
+
+
+class DecayFactor(Factor):
+    r"""Exponential decay that is smooth at the centre: ``exp(-(sqrt(s^2 + r^2) - s) / length)``.
+
+    Here ``r = |x - c|``.
+
+    Arguments:
+        length: decay length, in the units of x. Choose it no shorter than the slowest mode's.
+        center: c, the origin unless given.
+        smooth: s, the radius inside which the factor is flat; ``length`` unless given.
+        learned: whether the decay length is a parameter.
+
+    Example:
+        >>> DecayFactor(2.0)(torch.zeros(1, 3))
+        tensor([[1.]])
+    """
+
+    log_length: Tensor
+    center: Tensor | None
+
+    def __init__(
+        self,
+        length: float,
+        *,
+        center: Sequence[float] | None = None,
+        smooth: float | None = None,
+        learned: bool = False,
+    ) -> None:
+        super().__init__()
+        require(math.isfinite(length) and length > 0, "length", got=length, expected="a positive length")
+        smooth = length if smooth is None else smooth
+        require(math.isfinite(smooth) and smooth > 0, "smooth", got=smooth, expected="a positive length")
+        self.smooth, self.learned = float(smooth), learned
+        hold(self, "log_length", torch.tensor(math.log(length)), learned)
+        self.register_buffer("center", None if center is None else torch.tensor([float(c) for c in center]))
+
+    def config(self) -> dict[str, object]:
+        """Describe the factor."""
+        return {
+            "name": "DecayFactor",
+            "dtype": dtype_name(self.log_length),
+            "length": float(self.log_length.detach().exp()),
+            "center": None if self.center is None else self.center.tolist(),
+            "smooth": self.smooth,
+            "learned": self.learned,
+        }
+
+    def forward(self, x: Float[Tensor, "B d"]) -> Float[Tensor, "B 1"]:
+        """Return the factor."""
+        z = x if self.center is None else x - self.center
+        root = torch.sqrt(self.smooth**2 + (z * z).sum(1, keepdim=True))
+        return torch.exp((self.smooth - root) * torch.exp(-self.log_length))
+
+    def jet(self, x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:
+        """Return the factor's jet."""
+        q = squared_radius(x, self.center, live=live)
+        rate = torch.exp(-self.log_length)
+        root = torch.sqrt(self.smooth**2 + q.value)
+        value = torch.exp((self.smooth - root) * rate)
+        with q.derive():
+            first = -0.5 * rate / root
+            second = 0.25 * rate / root**3
+            second = value * (first**2 + second)
+            first = value * first
+        return q.map(value, first, second)
+
+
+class GaussianFactor(Factor):
+    r"""Gaussian decay ``exp(-r^2 / (2 s^2))``, ``r = |x - c|``.
+
+    With ``s = sqrt(2) std`` it is the square root of a normal density, up to scale.
+
+    Arguments:
+        scale: s, in the units of x.
+        center: c, the origin unless given.
+        learned: whether the scale is a parameter.
+
+    Example:
+        >>> GaussianFactor(1.0)(torch.zeros(1, 2))
+        tensor([[1.]])
+    """
+
+    log_scale: Tensor
+    center: Tensor | None
+
+    def __init__(self, scale: float, *, center: Sequence[float] | None = None, learned: bool = False) -> None:
+        super().__init__()
+        require(math.isfinite(scale) and scale > 0, "scale", got=scale, expected="a positive length")
+        self.learned = learned
+        hold(self, "log_scale", torch.tensor(math.log(scale)), learned)
+        self.register_buffer("center", None if center is None else torch.tensor([float(c) for c in center]))
+
+    def config(self) -> dict[str, object]:
+        """Describe the factor."""
+        return {
+            "name": "GaussianFactor",
+            "dtype": dtype_name(self.log_scale),
+            "scale": float(self.log_scale.detach().exp()),
+            "center": None if self.center is None else self.center.tolist(),
+            "learned": self.learned,
+        }
+
+    def forward(self, x: Float[Tensor, "B d"]) -> Float[Tensor, "B 1"]:
+        """Return the factor."""
+        z = x if self.center is None else x - self.center
+        return torch.exp(-0.5 * (z * z).sum(1, keepdim=True) * torch.exp(-2 * self.log_scale))
+
+    def jet(self, x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:
+        """Return the factor's jet."""
+        q = squared_radius(x, self.center, live=live)
+        rate = -0.5 * torch.exp(-2 * self.log_scale)
+        value = torch.exp(rate * q.value)
+        with q.derive():
+            first, second = rate * value, rate**2 * value
+        return q.map(value, first, second)
+
+
+def SqrtDensity(std: float, *, center: Sequence[float] | None = None) -> GaussianFactor:
+    """Return the square root of a normal sampling density of width ``std``, up to scale.
+
+    Example:
+        >>> SqrtDensity(1.0)(torch.ones(1, 1)).log()
+        tensor([[-0.2500]])
+    """
+    return GaussianFactor(math.sqrt(2) * std, center=center)
+
+
+class ProductFactor(Factor):
+    """The product of several factors.
+
+    Example:
+        >>> product = DecayFactor(2.0) * BoxFactor(5.0)
+        >>> product(torch.zeros(1, 2))
+        tensor([[1.]])
+    """
+
+    def __init__(self, factors: Sequence[Factor]) -> None:
+        super().__init__()
+        require(len(factors) > 0, "factors", got="none", expected="at least one factor")
+        self.factors = nn.ModuleList(factors)
+
+    def config(self) -> dict[str, object]:
+        """Describe the factors."""
+        parts = [f.config() for f in self.factors if isinstance(f, Factor)]
+        return {"name": "ProductFactor", "factors": parts}
+
+    def forward(self, x: Float[Tensor, "B d"]) -> Float[Tensor, "B 1"]:
+        """Return the product."""
+        values: list[Tensor] = [f(x) for f in self.factors]
+        return torch.cat(values, 1).prod(1, keepdim=True)
+
+    def jet(self, x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:
+        """Return the product's jet."""
+        jets = [f.jet(x, live=live) for f in self.factors if isinstance(f, Factor)]
+        product = jets[0]
+        for jet in jets[1:]:
+            product = product * jet
+        return product
+
+
+class WithFactor(Pointwise):
+    """A network times an ansatz factor: ``f_l(x) = a(x) net_l(x)``.
+
+    Arguments:
+        network: maps ``(B, d)`` to ``(B, L)``; one of ours, or any other pointwise module.
+        factor: the factor a.
+
+    Example:
+        >>> from nbsvd.functions import MLP
+        >>> net = MLP(3, 2, widths=(4,), generator=torch.Generator().manual_seed(0))
+        >>> WithFactor(net, BoxFactor(1.0))(torch.ones(1, 2)).abs().max() == 0
+        tensor(True)
+    """
+
+    network: Any  # only some networks have L, dim, config and a basis to start from
+    factor: Factor
+
+    def __init__(self, network: nn.Module, factor: Factor) -> None:
+        super().__init__()
+        self.network, self.factor = network, factor
+
+    @property
+    def L(self) -> int:
+        """Number of components."""
+        return int(self.network.L)
+
+    @property
+    def dim(self) -> int:
+        """Dimension of a point."""
+        return int(self.network.dim)
+
+    def config(self) -> dict[str, object]:
+        """Describe network and factor."""
+        return {"name": "WithFactor", "network": self.network.config(), "factor": self.factor.config()}
+
+    def forward(self, x: Float[Tensor, "B d"]) -> Float[Tensor, "B L"]:
+        """Return the values."""
+        value: Tensor = self.factor(x) * self.network(x)
+        return value
+
+    def jet(self, x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:
+        """Return the jet of the product."""
+        return self.factor.jet(x, live=live) * jet_of(self.network, x, live=live)
+
+    def first_basis(self, x: Float[Tensor, "B d"]) -> Float[Tensor, "B H"]:
+        """Return the first network's basis times the factor."""
+        value: Tensor = self.factor(x) * self.network.first_basis(x)
+        return value
+
+    def first_basis_jet(self, x: Float[Tensor, "B d"]) -> Jet:
+        """Return the jet of :meth:`first_basis`."""
+        jet: Jet = self.factor.jet(x) * self.network.first_basis_jet(x)
+        return jet
+
+    def start_from(self, coefficients: Float[Tensor, "H L"]) -> None:
+        """Pass the coefficients of the basis on to the network."""
+        self.network.start_from(coefficients)

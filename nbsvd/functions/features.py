@@ -1,0 +1,173 @@
+r"""Features: bounded coordinates on several length scales, cusps at declared points, random Fourier waves.
+
+A perceptron fed with bare coordinates must learn the length scales of the modes. These maps offer several at
+once:
+
+* ``(x_i - c_i) / sqrt(s^2 + |x - c|^2)``, bounded and smooth, linear inside the scale s;
+* ``1 / sqrt(1 + |x - c|^2 / s^2)``, which tells the distance from the centre on the scale s;
+* ``r / (s + r)`` with r the distance to a declared singular point: the only ones with a cusp there.
+
+A cusp is offered in two or more dimensions only: on a line the second derivative of ``|x|`` is a point mass,
+which the strong form can't see.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nbsvd._errors import require
+from nbsvd.functions.jet import (
+    Jet,
+    Pointwise,
+    concatenate,
+    coordinates,
+    dtype_name,
+    hold,
+    radius,
+    squared_radius,
+)
+
+
+class Features(Pointwise):
+    """A map ``(B, d) -> (B, count)`` with a jet; see the module's text for the formulas.
+
+    Arguments:
+        dim: dimension of a point.
+        scales: length scales s of the bounded coordinates, in the units of x.
+        center: c, the origin unless given.
+        cusps: points where the functions may have a cusp, ``(m, d)`` as nested sequences.
+        fourier: number of random waves ``sin(k . x), cos(k . x)`` with k normal of width ``1 / min(scales)``.
+        learned: whether the scales are parameters.
+        generator: source of the wave vectors, needed for ``fourier > 0``.
+
+    Raises:
+        ArgumentError: a scale that is not positive, a cusp on a line or of the wrong dimension.
+
+    Example:
+        >>> features = Features(2, scales=[1.0, 4.0], cusps=[(0.0, 0.0)])
+        >>> features(torch.ones(5, 2)).shape
+        torch.Size([5, 8])
+    """
+
+    log_scales: Tensor
+    center: Tensor
+    cusps: Tensor
+    waves: Tensor | None
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        scales: Sequence[float],
+        center: Sequence[float] | None = None,
+        cusps: Sequence[Sequence[float]] = (),
+        fourier: int = 0,
+        learned: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        require(
+            len(scales) > 0 and all(math.isfinite(s) and s > 0 for s in scales),
+            "scales",
+            got=list(scales),
+            expected="one or more positive lengths",
+        )
+        require(
+            not cusps or dim > 1,
+            "cusps",
+            got=f"{len(cusps)} on a line",
+            expected="none in one dimension",
+            remedy="There the second derivative of |x| is a point mass, which the strong form misses.",
+        )
+        require(
+            all(len(c) == dim for c in cusps),
+            "cusps",
+            got=[list(c) for c in cusps],
+            expected=f"points of {dim} coordinates",
+        )
+        center = [0.0] * dim if center is None else [float(c) for c in center]
+        require(len(center) == dim, "center", got=center, expected=f"{dim} coordinates")
+        require(fourier >= 0, "fourier", got=fourier, expected="a number of waves, zero or more")
+        require(
+            fourier == 0 or generator is not None,
+            "generator",
+            got=None,
+            expected="a torch.Generator for the wave vectors",
+        )
+        self.dim, self.learned = dim, learned
+        hold(self, "log_scales", torch.log(torch.tensor([float(s) for s in scales])), learned)
+        self.register_buffer("center", torch.tensor(center))
+        self.register_buffer(
+            "cusps", torch.tensor([[float(c) for c in p] for p in cusps]).reshape(len(cusps), dim)
+        )
+        waves = None
+        if generator is not None and fourier > 0:
+            draw = torch.randn(dim, fourier, generator=generator, device=generator.device).cpu()
+            waves = draw / min(scales)
+        self.register_buffer("waves", waves)
+
+    @property
+    def count(self) -> int:
+        """Number of features."""
+        waves = 0 if self.waves is None else 2 * self.waves.shape[1]
+        return len(self.log_scales) * (self.dim + 1 + len(self.cusps)) + waves
+
+    def config(self) -> dict[str, object]:
+        """Describe the features by plain data; tensors are restored from the saved state."""
+        return {
+            "name": "Features",
+            "dtype": dtype_name(self.log_scales),
+            "dim": self.dim,
+            "scales": self.log_scales.detach().exp().tolist(),
+            "center": self.center.tolist(),
+            "cusps": self.cusps.tolist(),
+            "fourier": 0 if self.waves is None else self.waves.shape[1],
+            "learned": self.learned,
+        }
+
+    def forward(self, x: Float[Tensor, "B d"]) -> Float[Tensor, "B F"]:
+        """Return the features."""
+        z = x - self.center
+        q = (z * z).sum(1, keepdim=True)
+        scales = self.log_scales.exp()
+        shrink = torch.rsqrt(scales**2 + q)
+        parts = [(z[:, :, None] * shrink[:, None, :]).flatten(1), scales * shrink]
+        for cusp in self.cusps:
+            r = (x - cusp).norm(dim=1, keepdim=True)
+            parts.append(r / (scales + r))
+        if self.waves is not None:
+            phase = x @ self.waves
+            parts += [torch.sin(phase), torch.cos(phase)]
+        return torch.cat(parts, 1)
+
+    def jet(self, x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:
+        """Return the features with gradients and Laplacians."""
+        q = squared_radius(x, self.center, live=live)
+        z = coordinates(x - self.center, live=live)
+        scales = self.log_scales.exp()
+        shrink = torch.rsqrt(scales**2 + q.value)
+        with q.derive():
+            first, second = -0.5 * shrink**3, 0.75 * shrink**5
+        inverse = q.map(shrink, first, second)
+        slots = [
+            Jet(z.value[:, i : i + 1], z.derivatives[..., i : i + 1], live) * inverse for i in range(self.dim)
+        ]
+        # the order of `forward`: coordinate first, scale second
+        bounded = concatenate(slots)
+        with q.derive():
+            scaled = Jet(scales * inverse.value, scales * inverse.derivatives, live)
+        parts = [bounded, scaled]
+        for cusp in self.cusps:
+            r = radius(x, cusp, live=live)
+            total = scales + r.value
+            with r.derive():
+                first, second = scales / total**2, -2 * scales / total**3
+            parts.append(r.map(r.value / total, first, second))
+        if self.waves is not None:
+            phase = coordinates(x, live=live).linear(self.waves)
+            s, c = torch.sin(phase.value), torch.cos(phase.value)
+            parts += [phase.map(s, c, -s), phase.map(c, -s, -c)]
+        return concatenate(parts)

@@ -1,0 +1,269 @@
+r"""Value, gradient and Laplacian of a function, carried forward through its layers in one pass.
+
+For a composition ``y = s(a)`` with scalar s the chain rule reads
+
+.. math:: \nabla y = s'(a)\,\nabla a, \qquad \Delta y = s'(a)\,\Delta a + s''(a)\,|\nabla a|^2,
+
+so the d + 2 numbers (value, gradient, Laplacian) of each unit are enough to go one layer up. A linear layer
+acts on all of them alike. The cost is d + 2 forward passes, with no graph of second derivatives.
+
+The LoRA gradient of a self-adjoint operator needs no derivative of ``T f`` with respect to the parameters, so
+the derivative streams are computed without a graph unless ``live=True`` is asked for.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nbsvd._errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class Jet:
+    r"""A batch of functions with their first derivatives and Laplacians.
+
+    Arguments:
+        value: ``(..., B, n)``.
+        derivatives: ``(..., d + 1, B, n)``: the d partial derivatives, then the Laplacian.
+        live: whether derivatives take part in automatic differentiation.
+
+    Example:
+        >>> x = torch.tensor([[3.0, 4.0]])
+        >>> r = radius(x)
+        >>> r.value, r.laplacian
+        (tensor([[5.]]), tensor([[0.2000]]))
+    """
+
+    value: Tensor
+    derivatives: Tensor
+    live: bool = False
+
+    @property
+    def gradient(self) -> Tensor:
+        """The partial derivatives, ``(..., d, B, n)``."""
+        return self.derivatives[..., :-1, :, :]
+
+    @property
+    def laplacian(self) -> Tensor:
+        """The Laplacian, ``(..., B, n)``."""
+        return self.derivatives[..., -1, :, :]
+
+    def derive(self) -> torch.autograd.grad_mode.set_grad_enabled:
+        """Context in which derivative streams are computed: with a graph only if this jet is live."""
+        return deriving(self.live)
+
+    def __mul__(self, other: "Jet") -> "Jet":
+        """Multiply: ``grad uv = u grad v + v grad u``, ``lap uv = u lap v + v lap u + 2 grad u . grad v``."""
+        live = self.live or other.live
+        with deriving(live):
+            u, v = self.value.unsqueeze(-3), other.value.unsqueeze(-3)
+            derivatives = u * other.derivatives + v * self.derivatives
+            cross = 2 * (self.gradient * other.gradient).sum(-3, keepdim=True)
+            derivatives = torch.cat([derivatives[..., :-1, :, :], derivatives[..., -1:, :, :] + cross], -3)
+        return Jet(self.value * other.value, derivatives, live)
+
+    def map(self, value: Tensor, first: Tensor, second: Tensor) -> "Jet":
+        """Apply a scalar function given its value and two derivatives at ``self.value``."""
+        with self.derive():
+            squared = (self.gradient * self.gradient).sum(-3, keepdim=True)
+            scaled = first.unsqueeze(-3) * self.derivatives
+            scaled[..., -1:, :, :] += second.unsqueeze(-3) * squared
+        return Jet(value, scaled, self.live)
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> "Jet":
+        """Apply ``value @ weight + bias``.
+
+        Arguments:
+            weight: ``(n, m)``, or ``(L, n, m)`` for L networks side by side.
+            bias: ``(1, m)`` or ``(L, 1, m)``.
+        """
+        value = self.value @ weight if bias is None else torch.add(self.value @ weight, bias)
+        with self.derive():
+            if weight.ndim == 3 and self.derivatives.ndim == 4:  # one product per network for all streams
+                L, streams, B, n = self.derivatives.shape
+                rows = self.derivatives.reshape(L, streams * B, n)
+                derivatives = torch.bmm(rows, weight).view(L, streams, B, -1)
+            elif weight.ndim == 3:  # shared features enter L networks
+                streams, B, n = self.derivatives.shape
+                rows = self.derivatives.reshape(1, streams * B, n).expand(len(weight), -1, -1)
+                derivatives = torch.bmm(rows, weight).view(len(weight), streams, B, -1)
+            else:
+                derivatives = self.derivatives @ weight
+        return Jet(value, derivatives, self.live)
+
+    def __add__(self, other: "Jet") -> "Jet":
+        """Add two jets."""
+        live = self.live or other.live
+        with deriving(live):
+            derivatives = self.derivatives + other.derivatives
+        return Jet(self.value + other.value, derivatives, live)
+
+
+def deriving(live: bool) -> torch.autograd.grad_mode.set_grad_enabled:
+    """Context that keeps the graph of derivatives if they are live and graphs are kept at all."""
+    return torch.set_grad_enabled(live and torch.is_grad_enabled())
+
+
+def concatenate(jets: list[Jet]) -> Jet:
+    """Join jets along the function axis."""
+    live = any(j.live for j in jets)
+    with deriving(live):
+        derivatives = torch.cat([j.derivatives for j in jets], -1)
+    return Jet(torch.cat([j.value for j in jets], -1), derivatives, live)
+
+
+def coordinates(x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:
+    """Return the jet of the coordinates: gradient the identity, Laplacian zero."""
+    B, d = x.shape
+    derivatives = torch.zeros(d + 1, B, d, dtype=x.dtype, device=x.device)
+    derivatives[torch.arange(d), :, torch.arange(d)] = 1
+    return Jet(x, derivatives, live)
+
+
+def squared_radius(x: Float[Tensor, "B d"], center: Tensor | None = None, *, live: bool = False) -> Jet:
+    """Return the jet of ``|x - c|^2``: gradient ``2 (x - c)``, Laplacian ``2 d``."""
+    z = x if center is None else x - center
+    B, d = x.shape
+    value = (z * z).sum(1, keepdim=True)
+    laplacian = torch.full((1, B, 1), 2.0 * d, dtype=x.dtype, device=x.device)
+    return Jet(value, torch.cat([2 * z.t().unsqueeze(-1), laplacian]), live)
+
+
+def radius(x: Float[Tensor, "B d"], center: Tensor | None = None, *, live: bool = False) -> Jet:
+    """Return the jet of ``r = |x - c|``: gradient ``(x - c)/r``, Laplacian ``(d - 1)/r``, where r > 0."""
+    z = x if center is None else x - center
+    r = z.norm(dim=1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny ** 0.5)
+    laplacian = ((x.shape[1] - 1) / r).unsqueeze(0)
+    return Jet(r, torch.cat([(z / r).t().unsqueeze(-1), laplacian]), live)
+
+
+def jet_of(function: Callable[[Tensor], Tensor], x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:
+    """Return the jet of any function of points: its own ``jet`` where it has one, ``torch.func`` otherwise.
+
+    Arguments:
+        function: maps ``(B, d)`` to ``(B, L)``, each row from its own point. With a method
+            ``jet(x, live=...)`` that method is used; any other module takes d nested forward-mode passes.
+        x: points, ``(B, d)``.
+        live: whether derivatives keep their graph.
+
+    Example:
+        >>> jet = jet_of(lambda x: (x**2).sum(1, keepdim=True), torch.ones(1, 3))
+        >>> float(jet.laplacian)
+        6.0
+    """
+    own = getattr(function, "jet", None)
+    if own is not None:
+        jet = own(x, live=live)
+        assert isinstance(jet, Jet)
+        return jet
+    return functional_jet(function, x, live=live)
+
+
+def functional_jet(
+    function: Callable[[Tensor], Tensor], x: Float[Tensor, "B d"], *, live: bool = False
+) -> Jet:
+    """Return the jet of a pointwise function by automatic differentiation.
+
+    Forward mode twice along each axis; where an operation has no second forward derivative (torch's fused
+    SiLU, for one), reverse mode twice for each component.
+
+    Raises:
+        ArgumentError: the function does not return ``(B, L)``.
+    """
+    value = checked(function(x), x)
+    keep = live and torch.is_grad_enabled()
+    try:
+        with torch.set_grad_enabled(keep):
+            derivatives = _forward_twice(function, x)
+    except (
+        RuntimeError
+    ):  # NotImplementedError is one; an autograd.Function of the user's without jvp raises another
+        derivatives = _reverse_twice(function, x, keep)
+    return Jet(value, derivatives if keep else derivatives.detach(), live)
+
+
+def checked(value: Tensor, x: Tensor) -> Tensor:
+    """Return the values of a function at points, or refuse them unless there is one row for each point."""
+    if not isinstance(value, Tensor) or value.ndim != 2 or len(value) != len(x):
+        raise ArgumentError(
+            "function",
+            got=f"values of shape {tuple(value.shape)}"
+            if isinstance(value, Tensor)
+            else type(value).__name__,
+            expected=f"shape ({len(x)}, L) for {len(x)} points, one column for each component",
+            remedy="A single function needs its axis too: keepdim=True, or [:, None].",
+        )
+    return value
+
+
+def _forward_twice(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    first, second = [], []
+    for direction in torch.eye(x.shape[1], dtype=x.dtype, device=x.device):
+        along = direction.expand_as(x)
+
+        def slope(point: Tensor, along: Tensor = along) -> Tensor:
+            derivative: Tensor = torch.func.jvp(function, (point,), (along,))[1]
+            return derivative
+
+        derivatives = torch.func.jvp(slope, (x,), (along,))
+        first.append(derivatives[0])
+        second.append(derivatives[1])
+    return torch.stack([*first, torch.stack(second).sum(0)])
+
+
+def _reverse_twice(function: Callable[[Tensor], Tensor], x: Tensor, keep: bool) -> Tensor:
+    def derivative(y: Tensor, point: Tensor, create_graph: bool) -> Tensor:
+        if not y.requires_grad:  # a constant
+            return torch.zeros_like(point)
+        rows: Tensor = torch.autograd.grad(
+            y.sum(), point, retain_graph=True, create_graph=create_graph, materialize_grads=True
+        )[0]
+        return rows
+
+    with torch.enable_grad():
+        point = x.detach().requires_grad_()
+        columns = []
+        for component in function(point).unbind(1):
+            slope = derivative(component, point, True)
+            second = [derivative(slope[:, i], point, keep)[:, i] for i in range(x.shape[1])]
+            columns.append(torch.stack([*slope.unbind(1), torch.stack(second).sum(0)]))
+        return torch.stack(columns, -1)
+
+
+class Pointwise(nn.Module):
+    """Base of our own layers and factors: a module that can carry a jet."""
+
+    def jet(self, x: Tensor, *, live: bool = False) -> Jet:
+        """Return value, gradient and Laplacian at the points ``x``."""
+        raise NotImplementedError
+
+    def config(self) -> dict[str, object]:
+        """Describe the module by plain data, enough for :func:`nbsvd.functions.from_config`."""
+        raise NotImplementedError
+
+
+def check_points(x: Tensor, dim: int) -> None:
+    """Refuse points that are not ``(B, dim)``."""
+    if x.ndim != 2 or x.shape[1] != dim:
+        raise ArgumentError(
+            "points",
+            got=f"shape {tuple(x.shape)}",
+            expected=f"shape (B, {dim})",
+            remedy="Points are rows; add the missing axis with x[:, None] on a line.",
+        )
+
+
+def dtype_name(tensor: Tensor) -> str:
+    """Return the dtype as a config spells it, ``"float64"``."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def hold(module: nn.Module, name: str, tensor: Tensor, learned: bool) -> None:
+    """Register a tensor as a parameter if it is learned and as a buffer otherwise."""
+    if learned:
+        module.register_parameter(name, nn.Parameter(tensor))
+    else:
+        module.register_buffer(name, tensor)

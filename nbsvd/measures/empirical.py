@@ -1,0 +1,60 @@
+"""The law of a data set."""
+
+import torch
+from torch import Tensor
+
+from nbsvd._errors import require
+from nbsvd.measures.base import Kind, Measure
+
+
+class Empirical(Measure):
+    """The empirical law of a data set: each row has probability 1/N.
+
+    Arguments:
+        data: the rows, ``(N, d)``.
+
+    Raises:
+        ArgumentError: data of another shape, NaN or infinite entries.
+
+    Example:
+        >>> data = torch.arange(6.0).reshape(3, 2)
+        >>> Empirical(data).nodes(3, kind="quadrature").x.shape
+        torch.Size([3, 2])
+    """
+
+    def __init__(self, data: Tensor) -> None:
+        require(
+            isinstance(data, Tensor) and data.ndim == 2 and len(data) > 0,
+            "data",
+            got=f"shape {tuple(data.shape)}" if isinstance(data, Tensor) else type(data).__name__,
+            expected="a tensor of shape (N, d), N > 0",
+        )
+        require(torch.isfinite(data).all(), "data", got="NaN or infinite entries", expected="finite numbers")
+        self.data, self.dim = data, data.shape[1]
+
+    def config(self) -> dict[str, object]:
+        """Describe the size of the data set; the data are not repeated."""
+        return {"name": "Empirical", "dim": self.dim, "rows": len(self.data)}
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Independent draws, or all rows at once."""
+        return ("iid", "quadrature")
+
+    @property
+    def training_kind(self) -> Kind:
+        """Independent draws."""
+        return "iid"
+
+    def transport(self, u: Tensor) -> Tensor:
+        """Let the first uniform number choose the row."""
+        rows = (u[:, 0] * len(self.data)).long().clamp_max(len(self.data) - 1)
+        return self.data[rows.to(self.data.device)]
+
+    def weight(self, x: Tensor) -> Tensor:
+        """Return ones."""
+        return torch.ones(len(x), dtype=torch.float64, device=x.device)
+
+    def rule(self, n: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Return all rows; the sum over the data set is exact, whatever ``n``."""
+        return self.data, self.weight(self.data)

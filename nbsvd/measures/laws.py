@@ -1,0 +1,295 @@
+"""Probability laws: how to draw points, and with what density."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nbsvd._errors import require
+from nbsvd.measures.base import Kind, Measure
+from nbsvd.measures.rules import BoxRule, HermiteRule, LineRule, PolarRule, Rule, SphericalRule
+
+
+def check_points(x: Tensor, dim: int) -> None:
+    """Refuse points that are not ``(B, dim)``."""
+    require(
+        isinstance(x, Tensor) and x.ndim == 2 and x.shape[1] == dim,
+        "points",
+        got=f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__,
+        expected=f"shape (B, {dim})",
+        remedy="Points are rows; add the missing axis with x[:, None] on a line.",
+    )
+
+
+def positive(argument: str, value: float, what: str = "a positive length") -> float:
+    """Return ``value`` as a float, or refuse it unless it is positive and finite."""
+    require(math.isfinite(value) and value > 0, argument, got=value, expected=what)
+    return float(value)
+
+
+class Law(Measure):
+    """A probability law on R^d; as a reference measure it is the law itself, so all weights are one."""
+
+    @abstractmethod
+    def log_density(self, x: Tensor) -> Tensor:
+        """Return the logarithm of the density with respect to Lebesgue measure, ``(B,)``."""
+
+    def weight(self, x: Tensor) -> Tensor:
+        """Return ones: the reference measure is the law that the points follow."""
+        return torch.ones(len(x), dtype=x.dtype, device=x.device)
+
+    def lebesgue_rule(self) -> Rule | None:
+        """Return a quadrature rule for Lebesgue measure that fits this law, or ``None``."""
+        return None
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Quadrature is offered where the law knows a rule."""
+        return ("iid", "sobol") if self.lebesgue_rule() is None else ("iid", "sobol", "quadrature")
+
+    def rule(self, n: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Return the Lebesgue rule with its weights multiplied by the density."""
+        rule = self.lebesgue_rule()
+        assert rule is not None
+        x, weights = rule(n, generator)
+        return x, weights * torch.exp(self.log_density(x))
+
+
+class Uniform(Law):
+    """The uniform law on a box.
+
+    Arguments:
+        low, high: corners, a number (one dimension) or a sequence of ``d`` numbers.
+
+    Raises:
+        ArgumentError: corners of different lengths, or ``low >= high`` somewhere.
+
+    Example:
+        >>> Uniform(0.0, 2.0).log_density(torch.tensor([[1.0]])).exp()
+        tensor([0.5000])
+    """
+
+    def __init__(self, low: float | Sequence[float] = 0.0, high: float | Sequence[float] = 1.0) -> None:
+        self.low = tuple(map(float, low)) if isinstance(low, Sequence) else (float(low),)
+        self.high = tuple(map(float, high)) if isinstance(high, Sequence) else (float(high),)
+        require(
+            len(self.low) == len(self.high) > 0
+            and all(-math.inf < a < b < math.inf for a, b in zip(self.low, self.high, strict=True)),
+            "low, high",
+            got=f"{self.low}, {self.high}",
+            expected="two finite corners of equal length with low < high on each axis",
+        )
+        self.dim = len(self.low)
+
+    def config(self) -> dict[str, object]:
+        """Describe the law."""
+        return {"name": "Uniform", "low": list(self.low), "high": list(self.high)}
+
+    @property
+    def length(self) -> float:
+        """Half of the longest side."""
+        return max(b - a for a, b in zip(self.low, self.high, strict=True)) / 2
+
+    @property
+    def center(self) -> tuple[float, ...]:
+        """The middle of the box."""
+        return tuple((a + b) / 2 for a, b in zip(self.low, self.high, strict=True))
+
+    def transport(self, u: Tensor) -> Tensor:
+        """Stretch the unit cube to the box."""
+        low, high = u.new_tensor(self.low), u.new_tensor(self.high)
+        return low + (high - low) * u
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """Return minus the log volume inside the box and minus infinity outside."""
+        check_points(x, self.dim)
+        low, high = x.new_tensor(self.low), x.new_tensor(self.high)
+        inside = ((x >= low) & (x <= high)).all(1)
+        constant = -(high - low).log().sum()
+        return torch.where(inside, constant, torch.full_like(constant, -math.inf))
+
+    def lebesgue_rule(self) -> Rule | None:
+        """Return Gauss-Legendre on the box, up to three dimensions."""
+        return BoxRule(self.low, self.high) if self.dim <= 3 else None
+
+
+class Gaussian(Law):
+    """The normal law N(mean, scale^2 I).
+
+    Example:
+        >>> round(float(Gaussian(1).log_density(torch.zeros(1, 1)).exp()), 4)
+        0.3989
+    """
+
+    def __init__(self, dim: int = 1, *, scale: float = 1.0, mean: float = 0.0) -> None:
+        require(dim >= 1, "dim", got=dim, expected="at least 1")
+        require(math.isfinite(mean), "mean", got=mean, expected="a finite number")
+        self.dim, self.scale, self.mean = dim, positive("scale", scale), float(mean)
+
+    def config(self) -> dict[str, object]:
+        """Describe the law."""
+        return {"name": "Gaussian", "dim": self.dim, "scale": self.scale, "mean": self.mean}
+
+    @property
+    def length(self) -> float:
+        """The standard deviation."""
+        return self.scale
+
+    @property
+    def center(self) -> tuple[float, ...]:
+        """The mean."""
+        return (self.mean,) * self.dim
+
+    def transport(self, u: Tensor) -> Tensor:
+        """Apply the inverse of the normal distribution function."""
+        x: Tensor = self.mean + self.scale * torch.special.ndtri(u)
+        return x
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """Return the normal log-density."""
+        check_points(x, self.dim)
+        z = (x - self.mean) / self.scale
+        return -0.5 * (z * z).sum(1) - self.dim * math.log(self.scale * math.sqrt(2 * math.pi))
+
+    def lebesgue_rule(self) -> Rule | None:
+        """Return a rule for Lebesgue integrals of functions that decay on this scale."""
+        if self.dim == 1:
+            return LineRule(self.scale * 2, self.mean)
+        low, high = self.mean - 8 * self.scale, self.mean + 8 * self.scale
+        return BoxRule((low,) * self.dim, (high,) * self.dim) if self.dim <= 3 else None
+
+    def rule(self, n: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Return Gauss-Hermite in two and three dimensions, on a line the Lebesgue rule times the density."""
+        if self.dim == 1:
+            return super().rule(n, generator)
+        return HermiteRule(self.dim, self.scale, self.mean)(n, generator)
+
+
+class TruncatedGaussian(Law):
+    """The normal law N(0, scale^2 I) conditioned on the box ``[-bound, bound]^d``.
+
+    Source: Ryu et al., section 4 (scale 16, bound 50).
+
+    Example:
+        >>> law = TruncatedGaussian(2, scale=16.0, bound=50.0)
+        >>> bool((law.transport(torch.rand(100, 2)).abs() <= 50).all())
+        True
+    """
+
+    def __init__(self, dim: int, *, scale: float, bound: float) -> None:
+        require(dim >= 1, "dim", got=dim, expected="at least 1")
+        self.dim, self.scale, self.bound = dim, positive("scale", scale), positive("bound", bound)
+
+    def config(self) -> dict[str, object]:
+        """Describe the law."""
+        return {"name": "TruncatedGaussian", "dim": self.dim, "scale": self.scale, "bound": self.bound}
+
+    @property
+    def length(self) -> float:
+        """The standard deviation before truncation."""
+        return self.scale
+
+    def transport(self, u: Tensor) -> Tensor:
+        """Apply the inverse distribution function of the truncated law on each axis."""
+        tail = 0.5 * math.erfc(self.bound / self.scale / math.sqrt(2))
+        x: Tensor = self.scale * torch.special.ndtri(tail + (1 - 2 * tail) * u)
+        return x.clamp(-self.bound, self.bound)
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """Return the truncated log-density, minus infinity outside the box."""
+        check_points(x, self.dim)
+        z = x / self.scale
+        mass = math.erf(self.bound / self.scale / math.sqrt(2))
+        log_p = -0.5 * (z * z).sum(1) - self.dim * math.log(self.scale * math.sqrt(2 * math.pi) * mass)
+        return log_p.masked_fill((x.abs() > self.bound).any(1), -math.inf)
+
+    def lebesgue_rule(self) -> Rule | None:
+        """Return Gauss-Legendre on the box, up to three dimensions."""
+        return BoxRule((-self.bound,) * self.dim, (self.bound,) * self.dim) if self.dim <= 3 else None
+
+
+class Radial(Law):
+    r"""A law around a centre: uniform direction, radius ``r = scale u / (1 - u)`` with u uniform.
+
+    .. math:: p(x) = \frac{s}{(s + r)^2} \, \frac{1}{|S^{d-1}| \, r^{d-1}}, \qquad r = |x - c|
+
+    The density grows like ``r^{1-d}`` at the centre, so that ``f^2 / r`` keeps a finite variance there, and
+    the tail is heavy, so that no mode decays more slowly than the law.
+
+    Arguments:
+        dim: dimension d.
+        scale: the median radius s, in the units of x.
+        center: c, the origin unless given.
+
+    Example:
+        >>> law = Radial(2, scale=3.0)
+        >>> x = law.transport(torch.tensor([[0.5, 0.2]], dtype=torch.float64))
+        >>> round(float(x.norm()), 6)
+        3.0
+    """
+
+    def __init__(self, dim: int, *, scale: float, center: Sequence[float] | None = None) -> None:
+        require(dim >= 1, "dim", got=dim, expected="at least 1")
+        self.dim, self.scale = dim, positive("scale", scale)
+        self._center = (0.0,) * dim if center is None else tuple(float(c) for c in center)
+        require(
+            len(self._center) == dim and all(map(math.isfinite, self._center)),
+            "center",
+            got=self._center,
+            expected=f"{dim} finite coordinates",
+        )
+        self.log_sphere = math.log(2) + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2)
+
+    @property
+    def length(self) -> float:
+        """The median radius."""
+        return self.scale
+
+    @property
+    def center(self) -> tuple[float, ...]:
+        """The centre of the law."""
+        return self._center
+
+    def config(self) -> dict[str, object]:
+        """Describe the law."""
+        return {"name": "Radial", "dim": self.dim, "scale": self.scale, "center": list(self.center)}
+
+    def transport(self, u: Tensor) -> Tensor:
+        """Use the first uniform number for the radius and the rest for the direction."""
+        if self.dim == 1:
+            t = 2 * u - 1
+            return self.center[0] + self.scale * t / (1 - t.abs())
+        r = self.scale * u[:, :1] / (1 - u[:, :1])
+        if self.dim == 2:
+            phi = 2 * math.pi * u[:, 1]
+            direction = torch.stack([torch.cos(phi), torch.sin(phi)], 1)
+        elif self.dim == 3:
+            phi, cosine = 2 * math.pi * u[:, 1], 2 * u[:, 2:] - 1
+            sine = torch.sqrt(1 - cosine**2)
+            direction = torch.cat([sine * torch.cos(phi)[:, None], sine * torch.sin(phi)[:, None], cosine], 1)
+        else:  # a normal vector has a uniform direction; its length, independent of it, gives the radius
+            z = torch.special.ndtri(u)
+            length = z.norm(dim=1, keepdim=True)
+            direction = z / length
+            q = torch.special.gammainc(torch.full_like(length, self.dim / 2), length**2 / 2)
+            r = self.scale * q / (1 - q).clamp_min(1e-15)
+        return direction * r + u.new_tensor(self.center)
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """Return the log-density; it is infinite at the centre itself for d > 1."""
+        check_points(x, self.dim)
+        r = (x - x.new_tensor(self.center)).norm(dim=1)
+        radial = math.log(self.scale) - 2 * torch.log(self.scale + r) - self.log_sphere
+        # on a line the centre is a point like any other, and 0 log 0 would be NaN there
+        return radial if self.dim == 1 else radial - (self.dim - 1) * torch.log(r)
+
+    def lebesgue_rule(self) -> Rule | None:
+        """Return the rule in line, polar or spherical coordinates around the centre."""
+        if self.dim == 1:
+            return LineRule(2 * self.scale, self.center[0])
+        c = self.center
+        if self.dim == 2:
+            return PolarRule(self.scale, (c[0], c[1]))
+        return SphericalRule(self.scale, (c[0], c[1], c[2])) if self.dim == 3 else None

@@ -1,0 +1,311 @@
+"""What an operator must answer, and the algebra that every operator has."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from torch import Tensor
+
+from nbsvd._errors import ArgumentError, require
+from nbsvd.functions import Jet, jet_of
+from nbsvd.functions.jet import checked
+from nbsvd.measures import Measure, Nodes
+
+Function = Callable[[Tensor], Tensor]
+
+
+class Operator(ABC):
+    r"""A linear operator ``T: F -> G`` between spaces of functions.
+
+    Two kinds of subclass exist. A *local* operator, such as a differential one, needs the function and its
+    derivatives at the point itself: it overrides ``from_jet``. A *nonlocal* one needs the function
+    everywhere: it overrides ``transform``, which integrates over nodes. ``apply``, ``evaluate`` and
+    ``moments`` serve both kinds, and their sums.
+
+    Attributes:
+        local: whether ``(T f)(x)`` depends on the jet of f at x only.
+        self_adjoint: whether ``<f|T g> = <T f|g>``.
+        bounded: whether T is bounded; an SVD of an unbounded operator is refused.
+        measure_x, measure_y: reference measures of F and G where the operator fixes them.
+        singular_points: points where the functions may have a cusp; sampling and features use them.
+
+    Algebra: ``S + T``, ``c * T``, ``-T``, ``S - T``, ``T.shift(c)`` for ``T + c I``, ``T.adjoint``.
+    """
+
+    local: bool = False
+    self_adjoint: bool = False
+    bounded: bool = True
+    measure_x: Measure | None = None
+    measure_y: Measure | None = None
+    singular_points: tuple[tuple[float, ...], ...] = ()
+
+    def from_jet(self, x: Tensor, jet: Jet) -> Tensor:
+        """Return ``(T f)(x)`` from the jet of f at x, for a local operator, ``(B, L)``."""
+        raise NotImplementedError
+
+    def transform(self, y: Tensor, nodes: Nodes, f: Tensor) -> Tensor:
+        """Return ``(T f)(y)`` from values f at nodes, for a nonlocal operator, ``(B', L)``."""
+        raise NotImplementedError
+
+    def weak_form(self, nodes: Nodes, jet: Jet) -> Tensor:
+        """Return ``<f_i|T f_j>`` for a local operator, ``(L, L)``.
+
+        Unless overridden it is the strong form, symmetrised if the operator is self-adjoint.
+        """
+        A = (nodes.weights[:, None] * jet.value).t() @ self.from_jet(nodes.x, jet) / len(nodes)
+        return (A + A.t()) / 2 if self.self_adjoint else A
+
+    @property
+    @abstractmethod
+    def adjoint(self) -> "Operator":
+        """The adjoint operator ``T*: G -> F``."""
+
+    def apply(self, function: Function, y: Tensor, nodes: Nodes | None = None) -> Tensor:
+        """Return ``(T f)(y)``, ``(B', L)``.
+
+        Arguments:
+            function: maps points ``(B, d)`` to ``(B, L)``.
+            y: points of evaluation, ``(B', d)``.
+            nodes: nodes to integrate over; needed by a nonlocal operator only.
+
+        Raises:
+            ArgumentError: a nonlocal operator without nodes; a function that does not return ``(B, L)``.
+        """
+        if self.local:
+            return self.from_jet(y, jet_of(function, y))
+        if nodes is None:
+            raise ArgumentError(
+                "nodes", got=None, expected="nodes to integrate over, for a nonlocal operator"
+            )
+        return self.transform(y, nodes, checked(function(nodes.x), nodes.x))
+
+    def evaluate(self, function: Function, nodes: Nodes, inner: Nodes | None = None) -> tuple[Tensor, Tensor]:
+        """Return f and ``T f`` at the nodes, both ``(B, L)``, in one pass where that is possible.
+
+        Arguments:
+            function: maps points ``(B, d)`` to ``(B, L)``.
+            nodes: points of evaluation.
+            inner: nodes that a nonlocal operator integrates over; ``nodes`` themselves unless given.
+
+        Raises:
+            ArgumentError: a function that does not return ``(B, L)``.
+        """
+        if self.local:
+            jet = jet_of(function, nodes.x)
+            return jet.value, self.from_jet(nodes.x, jet)
+        f = checked(function(nodes.x), nodes.x)
+        inner, f_inner = (nodes, f) if inner is None else (inner, checked(function(inner.x), inner.x))
+        return f, self.transform(nodes.x, inner, f_inner)
+
+    def moments(
+        self, function: Function, nodes: Nodes, *, jet: Callable[[Tensor], Jet] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the Gram matrix ``<f_i|f_j>`` and the form ``<f_i|T f_j>``, ``(L, L)`` each.
+
+        The weak form is used where the operator has one.
+        """
+        if self.local:
+            j = jet_of(function, nodes.x) if jet is None else jet(nodes.x)
+            f, A = j.value, self.weak_form(nodes, j)
+        else:
+            f = checked(function(nodes.x), nodes.x)
+            A = (nodes.weights[:, None] * f).t() @ self.transform(nodes.x, nodes, f) / len(nodes)
+        return (nodes.weights[:, None] * f).t() @ f / len(nodes), A
+
+    def shift(self, c: float) -> "Operator":
+        """Return ``T + c I``: the same functions, every value moved by c.
+
+        Raises:
+            ArgumentError: the operator is not self-adjoint: its singular functions would not stay the same.
+        """
+        require(
+            self.self_adjoint,
+            "shift",
+            got="an operator that is not self-adjoint",
+            expected="a self-adjoint one",
+            remedy="A shift changes the singular functions of any other.",
+        )
+        return self if c == 0 else Shifted(self, float(c))
+
+    def __add__(self, other: "Operator") -> "Operator":
+        """Return the sum of two operators between the same spaces."""
+        return Sum(self, other)
+
+    def __mul__(self, c: float) -> "Operator":
+        """Return the operator times a number."""
+        if not isinstance(c, (int, float)):
+            return NotImplemented
+        return Scaled(self, float(c))
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> "Operator":
+        """Return ``-T``."""
+        return Scaled(self, -1.0)
+
+    def __sub__(self, other: "Operator") -> "Operator":
+        """Return the difference of two operators."""
+        return Sum(self, Scaled(other, -1.0))
+
+
+class Sum(Operator):
+    """The sum of two operators between the same spaces."""
+
+    def __init__(self, first: Operator, second: Operator) -> None:
+        require(isinstance(second, Operator), "second", got=type(second).__name__, expected="an Operator")
+        for side in ("measure_x", "measure_y"):
+            a, b = getattr(first, side), getattr(second, side)
+            if a is not None and b is not None and a is not b and a.config() != b.config():
+                raise ArgumentError(
+                    side, got=f"{a.config()} and {b.config()}", expected="summands between the same spaces"
+                )
+        self.first, self.second = first, second
+        self.local = first.local and second.local
+        self.self_adjoint = first.self_adjoint and second.self_adjoint
+        self.bounded = first.bounded and second.bounded
+        self.measure_x = first.measure_x or second.measure_x
+        self.measure_y = first.measure_y or second.measure_y
+        self.singular_points = tuple(dict.fromkeys(first.singular_points + second.singular_points))
+
+    def from_jet(self, x: Tensor, jet: Jet) -> Tensor:
+        """Add the two actions."""
+        return self.first.from_jet(x, jet) + self.second.from_jet(x, jet)
+
+    def transform(self, y: Tensor, nodes: Nodes, f: Tensor) -> Tensor:
+        """Add the two transforms."""
+        require(
+            not (self.first.local or self.second.local),
+            "transform",
+            got="a sum with a local operator",
+            expected="evaluate or apply, which see the function itself",
+        )
+        return self.first.transform(y, nodes, f) + self.second.transform(y, nodes, f)
+
+    def weak_form(self, nodes: Nodes, jet: Jet) -> Tensor:
+        """Add the two forms."""
+        return self.first.weak_form(nodes, jet) + self.second.weak_form(nodes, jet)
+
+    def apply(self, function: Function, y: Tensor, nodes: Nodes | None = None) -> Tensor:
+        """Return ``(T f)(y)``."""
+        if self.local:  # both read the same jet
+            return super().apply(function, y, nodes)
+        return self.first.apply(function, y, nodes) + self.second.apply(function, y, nodes)
+
+    def evaluate(self, function: Function, nodes: Nodes, inner: Nodes | None = None) -> tuple[Tensor, Tensor]:
+        """Return f and ``T f`` at the nodes."""
+        if self.local:
+            return super().evaluate(function, nodes, inner)
+        f, first = self.first.evaluate(function, nodes, inner)
+        return f, first + self.second.evaluate(function, nodes, inner)[1]
+
+    def moments(
+        self, function: Function, nodes: Nodes, *, jet: Callable[[Tensor], Jet] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return Gram matrix and form."""
+        if self.local:
+            return super().moments(function, nodes, jet=jet)
+        S, A = self.first.moments(function, nodes, jet=jet)
+        return S, A + self.second.moments(function, nodes, jet=jet)[1]
+
+    @property
+    def adjoint(self) -> Operator:
+        """The sum of the adjoints."""
+        return self if self.self_adjoint else Sum(self.first.adjoint, self.second.adjoint)
+
+
+class _Wrapped(Operator):
+    """An operator made of one other and a number."""
+
+    def __init__(self, inner: Operator, c: float) -> None:
+        require(isinstance(inner, Operator), "operator", got=type(inner).__name__, expected="an Operator")
+        require(math.isfinite(c), "c", got=c, expected="a finite number")
+        self.inner, self.c = inner, c
+        self.local, self.self_adjoint, self.bounded = inner.local, inner.self_adjoint, inner.bounded
+        self.measure_x, self.measure_y = inner.measure_x, inner.measure_y
+        self.singular_points = inner.singular_points
+
+
+class Scaled(_Wrapped):
+    """A number times an operator."""
+
+    def from_jet(self, x: Tensor, jet: Jet) -> Tensor:
+        """Scale the action."""
+        return self.c * self.inner.from_jet(x, jet)
+
+    def transform(self, y: Tensor, nodes: Nodes, f: Tensor) -> Tensor:
+        """Scale the transform."""
+        return self.c * self.inner.transform(y, nodes, f)
+
+    def weak_form(self, nodes: Nodes, jet: Jet) -> Tensor:
+        """Scale the form."""
+        return self.c * self.inner.weak_form(nodes, jet)
+
+    def apply(self, function: Function, y: Tensor, nodes: Nodes | None = None) -> Tensor:
+        """Return ``c (T f)(y)``."""
+        return self.c * self.inner.apply(function, y, nodes)
+
+    def evaluate(self, function: Function, nodes: Nodes, inner: Nodes | None = None) -> tuple[Tensor, Tensor]:
+        """Return f and ``c T f`` at the nodes."""
+        f, Tf = self.inner.evaluate(function, nodes, inner)
+        return f, self.c * Tf
+
+    def moments(
+        self, function: Function, nodes: Nodes, *, jet: Callable[[Tensor], Jet] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return Gram matrix and scaled form."""
+        S, A = self.inner.moments(function, nodes, jet=jet)
+        return S, self.c * A
+
+    @property
+    def adjoint(self) -> Operator:
+        """The adjoint, scaled."""
+        return self if self.self_adjoint else Scaled(self.inner.adjoint, self.c)
+
+
+class Shifted(_Wrapped):
+    """An operator plus a multiple of the identity."""
+
+    def from_jet(self, x: Tensor, jet: Jet) -> Tensor:
+        """Shift the action."""
+        return self.inner.from_jet(x, jet) + self.c * (jet.value if jet.live else jet.value.detach())
+
+    def transform(self, y: Tensor, nodes: Nodes, f: Tensor) -> Tensor:
+        """Shift the transform; possible where y are the nodes themselves."""
+        require(
+            y is nodes.x,
+            "y",
+            got="points other than the nodes",
+            expected="the nodes: the identity needs f at y itself",
+            remedy="Use evaluate or apply.",
+        )
+        return self.inner.transform(y, nodes, f) + self.c * f
+
+    def weak_form(self, nodes: Nodes, jet: Jet) -> Tensor:
+        """Shift the form."""
+        gram = (nodes.weights[:, None] * jet.value).t() @ jet.value / len(nodes)
+        return self.inner.weak_form(nodes, jet) + self.c * gram
+
+    def apply(self, function: Function, y: Tensor, nodes: Nodes | None = None) -> Tensor:
+        """Return ``(T f)(y) + c f(y)``."""
+        if self.local:  # the jet holds f
+            return super().apply(function, y, nodes)
+        return self.inner.apply(function, y, nodes) + self.c * checked(function(y), y)
+
+    def evaluate(self, function: Function, nodes: Nodes, inner: Nodes | None = None) -> tuple[Tensor, Tensor]:
+        """Return f and ``T f + c f`` at the nodes."""
+        if self.local:
+            return super().evaluate(function, nodes, inner)
+        f, Tf = self.inner.evaluate(function, nodes, inner)
+        return f, Tf + self.c * f
+
+    def moments(
+        self, function: Function, nodes: Nodes, *, jet: Callable[[Tensor], Jet] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return Gram matrix and shifted form."""
+        S, A = self.inner.moments(function, nodes, jet=jet)
+        return S, A + self.c * S
+
+    @property
+    def adjoint(self) -> Operator:
+        """The operator itself: only self-adjoint operators are shifted."""
+        return self

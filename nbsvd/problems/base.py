@@ -1,0 +1,79 @@
+"""A problem: an operator, the measure its functions live on, what is known of them, and the answer if there is one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nbsvd._errors import require
+from nbsvd.exact import Exact
+from nbsvd.functions import Factor
+from nbsvd.measures import Measure
+from nbsvd.operators import Operator
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An operator to decompose, with the measure, the ansatz and, where it is known, the exact answer.
+
+    Arguments:
+        operator: the operator T.
+        measure: reference measure of the (right) functions, with its sampling law; the operator's own unless given.
+        ansatz: factor that multiplies every component; none unless given.
+        exact: the exact answer, for error reports.
+        measure_y: reference measure of the left functions of an SVD; the operator's own, or ``measure``.
+        name: how the problem is called in reports.
+        options: the arguments that the named problem was made with, for saving.
+        unit: the unit of the coordinates, for figures.
+
+    Raises:
+        ArgumentError: no operator, or no measure from either side.
+
+    Example:
+        >>> from nbsvd.measures import Lebesgue, Radial
+        >>> from nbsvd.operators import Schrodinger
+        >>> morse = Problem(
+        ...     Schrodinger(lambda x: 12 * (1 - (-x[:, 0]).exp()) ** 2), Lebesgue(Radial(1, scale=1.5))
+        ... )
+        >>> morse.dim
+        1
+    """
+
+    operator: Operator
+    measure: Measure = None  # type: ignore[assignment]  # replaced by the operator's own below
+    ansatz: Factor | None = None
+    exact: Exact | None = None
+    measure_y: Measure | None = None
+    name: str = "custom"
+    options: Mapping[str, object] = field(default_factory=dict)
+    unit: str = "units of length"
+
+    def __post_init__(self) -> None:
+        require(
+            isinstance(self.operator, Operator),
+            "operator",
+            got=type(self.operator).__name__,
+            expected="an Operator, such as Schrodinger(potential), Integral(kernel, measure) or Matrix(A)",
+        )
+        measure = self.operator.measure_x if self.measure is None else self.measure
+        require(
+            isinstance(measure, Measure),
+            "measure",
+            got=type(measure).__name__,
+            expected="a Measure",
+            remedy="For a differential operator: Lebesgue(Radial(dim, scale=...)), scale the size of the largest mode.",
+        )
+        object.__setattr__(self, "measure", measure)
+        if self.measure_y is None:
+            object.__setattr__(self, "measure_y", self.operator.measure_y or measure)
+        if self.exact is not None:
+            require(isinstance(self.exact, Exact), "exact", got=type(self.exact).__name__, expected="an Exact answer")
+
+    @property
+    def dim(self) -> int:
+        """Dimension of a point."""
+        return self.measure.dim
+
+    @property
+    def left_measure(self) -> Measure:
+        """Reference measure of the left functions."""
+        assert self.measure_y is not None
+        return self.measure_y

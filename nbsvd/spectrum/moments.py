@@ -1,0 +1,167 @@
+"""Gram matrices and forms of learned functions on independent nodes, and the pencils made of them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nbsvd._errors import require
+from nbsvd.functions import Jet
+from nbsvd.measures import Counting, Empirical, Kind, Measure, Nodes
+from nbsvd.operators import Operator
+
+Function = Callable[[Tensor], Tensor]
+REPLICATES = 8
+LOCAL_NODES, KERNEL_NODES = 8192, 2048  # nodes of one replicate; a kernel's matrix is their square
+CHUNK = 4096
+RANK_TOLERANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Inner products of right functions f and left functions g on one set of nodes, ``(L, L)`` each.
+
+    Arguments:
+        gram_f: ``<f_i|f_j>``.
+        gram_g: ``<g_i|g_j>``; the same tensor for an eigenproblem.
+        form: ``<g_i|T f_j>``.
+    """
+
+    gram_f: Tensor
+    gram_g: Tensor
+    form: Tensor
+
+    def mixed(self, right: Tensor, left: Tensor) -> "Moments":
+        """Return the moments of the combinations ``f @ right`` and ``g @ left``."""
+        return Moments(
+            right.t() @ self.gram_f @ right, left.t() @ self.gram_g @ left, left.t() @ self.form @ right
+        )
+
+    def quotients(self) -> Float[Tensor, " L"]:
+        """Return ``<g_l|T f_l> / (|f_l| |g_l|)``, the Rayleigh quotient for g = f."""
+        return self.form.diagonal() / torch.sqrt(self.gram_f.diagonal() * self.gram_g.diagonal())
+
+
+def average(parts: Sequence[Moments]) -> Moments:
+    """Return the mean of several moments."""
+    return Moments(
+        *(torch.stack([getattr(p, name) for p in parts]).mean(0) for name in ("gram_f", "gram_g", "form"))
+    )
+
+
+def chunks(nodes: Nodes, size: int = CHUNK) -> Iterator[tuple[float, Nodes]]:
+    """Cut nodes into pieces, each with its share of the total."""
+    for start in range(0, len(nodes), size):
+        piece = Nodes(nodes.x[start : start + size], nodes.weights[start : start + size], nodes.kind)
+        yield len(piece) / len(nodes), piece
+
+
+@torch.no_grad()
+def measure_moments(
+    operator: Operator,
+    right: Function,
+    left: Function,
+    nodes_x: Nodes,
+    nodes_y: Nodes,
+    *,
+    jet: Callable[[Tensor], Jet] | None = None,
+) -> Moments:
+    """Return the moments of ``right`` and ``left`` under an operator; memory is bounded for a local one."""
+    if operator.self_adjoint and left is right:
+        pieces = chunks(nodes_x) if operator.local else [(1.0, nodes_x)]
+        S: Tensor | float = 0.0
+        A: Tensor | float = 0.0
+        for share, piece in pieces:
+            s, a = operator.moments(right, piece, jet=jet)
+            S, A = S + share * s, A + share * a
+        assert isinstance(S, Tensor) and isinstance(A, Tensor)
+        return Moments(S, S, (A + A.t()) / 2)
+    f, g = right(nodes_x.x), left(nodes_y.x)
+    wf, wg = nodes_x.weights[:, None] * f / len(nodes_x), nodes_y.weights[:, None] * g / len(nodes_y)
+    return Moments(wf.t() @ f, wg.t() @ g, wg.t() @ operator.transform(nodes_y.x, nodes_x, f))
+
+
+def node_count(operator: Operator) -> int:
+    """Return how many nodes one replicate uses."""
+    return LOCAL_NODES if operator.local else KERNEL_NODES
+
+
+def replicate(
+    operator: Operator,
+    right: Function,
+    left: Function,
+    measure_x: Measure,
+    measure_y: Measure,
+    *,
+    generator: torch.Generator,
+    replicates: int = REPLICATES,
+    n: int | None = None,
+    kind: Kind | None = None,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
+    jet: Callable[[Tensor], Jet] | None = None,
+) -> list[Moments]:
+    """Return moments on several independent sets of nodes.
+
+    Their mean is the estimate and their spread its error. Where the nodes are all there are (indices of a matrix,
+    rows of a data set) one set is enough and the error is zero.
+    """
+    n = node_count(operator) if n is None else n
+    finite = isinstance(measure_x, (Counting, Empirical)) and isinstance(measure_y, (Counting, Empirical))
+    parts = []
+    for _ in range(1 if finite else replicates):
+        nodes_x, nodes_y = (
+            m.nodes(n, kind=kind or m.evaluation_kind, generator=generator, dtype=dtype, device=device)
+            for m in (measure_x, measure_y)
+        )
+        parts.append(measure_moments(operator, right, left, nodes_x, nodes_y, jet=jet))
+    return parts
+
+
+def standard_error(parts: Sequence[Moments]) -> Float[Tensor, " L"]:
+    """Return the standard error of the mean quotient over replicates, zero for one exact set."""
+    q = torch.stack([p.quotients() for p in parts])
+    return torch.zeros_like(q[0]) if len(parts) == 1 else q.std(0) / len(parts) ** 0.5
+
+
+def _whitener(S: Tensor, tolerance: float) -> Tensor:
+    """Return W with ``W^T S W = I`` on the numerically independent part of the span."""
+    d = torch.sqrt(S.diagonal()).clamp_min(torch.finfo(S.dtype).tiny)
+    e, U = torch.linalg.eigh(S / d[:, None] / d)
+    keep = e > tolerance * e[-1]
+    return U[:, keep] / torch.sqrt(e[keep]) / d[:, None]
+
+
+def pencil(moments: Moments, k: int, *, tolerance: float = RANK_TOLERANCE) -> tuple[Tensor, Tensor]:
+    """Return the k largest Ritz values of ``A C = S C diag(mu)`` and the vectors C, orthonormal in S.
+
+    Raises:
+        ArgumentError: fewer than k linearly independent functions.
+    """
+    W = _whitener(moments.gram_f, tolerance)
+    _enough(W, k)
+    mu, V = torch.linalg.eigh(W.t() @ moments.form @ W)
+    return mu.flip(0)[:k], (W @ V).flip(1)[:, :k]
+
+
+def singular_pencil(
+    moments: Moments, k: int, *, tolerance: float = RANK_TOLERANCE
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the k largest singular values of the whitened form, and the two sets of vectors (right, left)."""
+    Wf, Wg = _whitener(moments.gram_f, tolerance), _whitener(moments.gram_g, tolerance)
+    _enough(Wf, k)
+    _enough(Wg, k)
+    U, s, Vt = torch.linalg.svd(Wg.t() @ moments.form @ Wf)
+    return s[:k], Wf @ Vt[:k].t(), Wg @ U[:, :k]
+
+
+def _enough(W: Tensor, k: int) -> None:
+    require(
+        W.shape[1] >= k,
+        "k",
+        got=f"{k} with {W.shape[1]} linearly independent functions",
+        expected=f"at most {W.shape[1]}",
+        remedy="Use a wider network, or train longer until the components differ.",
+    )

@@ -1,0 +1,106 @@
+"""Settings of a training run, and the presets."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nbsvd._errors import nearest, require
+from nbsvd.measures import Kind
+from nbsvd.training.optimizers import OPTIMIZERS
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a training run needs to know besides the problem.
+
+    Arguments:
+        steps: number of steps, or ``None``.
+        seconds: time limit, or ``None``; with both, whichever comes first ends the run.
+        batch_size: number of nodes of one step.
+        kind: kind of nodes; the measure's own choice if ``None``.
+        moment: how squared inner products are estimated; the right one for the kind if ``None``.
+        optimizer: ``"soap"``, ``"adam"`` or ``"rmsprop"``.
+        lr: peak learning rate; ``None`` takes 3e-3 after a Ritz start and 1e-2 without one.
+        warmup: steps of linear increase of the learning rate, before its cosine decay to zero.
+        ema: decay of the averaged parameters, which are what is evaluated.
+        report_every: steps between two reports (loss, values, progress, callbacks).
+        network: arguments of the default network.
+        compile: whether the step is compiled with ``torch.compile``.
+
+    Raises:
+        ArgumentError: numbers out of range, neither steps nor seconds, an unknown optimizer.
+
+    Example:
+        >>> Settings(steps=100).fraction(50, 1.0)
+        0.5
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+    batch_size: int = 320
+    kind: Kind | None = None
+    moment: str | None = None
+    optimizer: str = "soap"
+    lr: float | None = None
+    warmup: int = 100
+    ema: float = 0.99
+    report_every: int = 100
+    network: Mapping[str, Any] = field(default_factory=dict)
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        nearest("optimizer", self.optimizer, OPTIMIZERS)
+        require(
+            self.steps is not None or self.seconds is not None,
+            "steps, seconds",
+            got="neither",
+            expected="at least one of them",
+        )
+        require(self.steps is None or self.steps >= 0, "steps", got=self.steps, expected="zero or more")
+        require(
+            self.seconds is None or (math.isfinite(self.seconds) and self.seconds > 0),
+            "seconds",
+            got=self.seconds,
+            expected="a positive number of seconds",
+            remedy="For the untrained Ritz solution alone use steps=0.",
+        )
+        require(self.batch_size >= 1, "batch_size", got=self.batch_size, expected="at least 1")
+        require(self.lr is None or self.lr > 0, "lr", got=self.lr, expected="a positive learning rate")
+        require(0 <= self.ema < 1, "ema", got=self.ema, expected="at least 0 and below 1")
+        require(self.report_every >= 1, "report_every", got=self.report_every, expected="at least 1")
+        require(self.warmup >= 0, "warmup", got=self.warmup, expected="zero or more steps")
+
+    def fraction(self, step: int, seconds: float) -> float:
+        """Return how much of the run is done, from 0 to 1, by the limit that is nearer."""
+        by_steps = 0.0 if self.steps is None else step / max(1, self.steps)
+        by_seconds = 0.0 if self.seconds is None else seconds / self.seconds
+        return min(1.0, max(by_steps, by_seconds))
+
+    def schedule(self, step: int, seconds: float) -> float:
+        """Return the factor of the learning rate: linear warm-up, then a cosine to zero over the run."""
+        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        return warm * 0.5 * (1 + math.cos(math.pi * self.fraction(step, seconds)))
+
+
+PRESETS: dict[str, Settings] = {
+    # Ryu et al., section 4: nine disjoint 128-128-128 softplus networks on bare coordinates, RMSProp with a cosine,
+    # averaged parameters, 5e5 steps on 128 independent points. The exact Laplacian replaces finite differences.
+    "paper": Settings(
+        steps=500_000,
+        batch_size=128,
+        kind="iid",
+        optimizer="rmsprop",
+        lr=1e-3,
+        warmup=0,
+        ema=0.995,
+        report_every=1000,
+        network={
+            "widths": (128, 128, 128),
+            "activation": "softplus",
+            "features": None,
+            "weight_gain": 1.0,
+            "bias_gain": 1.0,
+        },
+    ),
+}
