@@ -5,13 +5,17 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 import nbsvd
-from nbsvd._errors import ArgumentError, TrainingDiverged
+from nbsvd._errors import ArgumentError, TrainingDiverged, nearest
 from nbsvd.problems import PROBLEMS
 from nbsvd.spectrum import Result
 from nbsvd.spectrum.storage import check_writable
+
+FILES = ("result.safetensors", "figure.png", "report.json")
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 app = typer.Typer(
     help="Ordered singular functions of an operator by nested low-rank approximation.",
@@ -26,8 +30,12 @@ def problems() -> None:
     """List the named problems."""
     width = max(map(len, PROBLEMS))
     for name, make in PROBLEMS.items():
-        summary = (inspect.getdoc(make) or "").splitlines()[0].replace("``", "")
-        typer.echo(f"{name:{width}}  {summary}")
+        typer.echo(f"{name:{width}}  {summary(make)}")
+
+
+def summary(function: object) -> str:
+    """Return the first line of a docstring as plain text."""
+    return (inspect.getdoc(function) or "").partition("\n")[0].replace("``", "")
 
 
 @app.command()
@@ -41,17 +49,19 @@ def solve(
     seconds: Annotated[float | None, typer.Option(help="Limit in seconds; 60 if neither is given.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Nodes of one step.")] = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | mps")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32 | float64, of the training.")] = "float32",
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
     warm_start: Annotated[str, typer.Option(help="ritz | none")] = "ritz",
     preset: Annotated[str | None, typer.Option(help="paper")] = None,
     domain: Annotated[str | None, typer.Option(help="plane | box, for hydrogen2d.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for result, figure and report.")] = None,
+    out: Annotated[Path | None, typer.Option(help=f"Folder for {', '.join(FILES)}.")] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Solve a named problem, print its values, and write them to a folder."""
     try:
         if out is not None:
-            check_writable(out / "result.safetensors")
+            for name in FILES:
+                check_writable(out / name, "out")
         options = {} if domain is None else {"domain": domain}
         result = nbsvd.solve(
             nbsvd.problems.get(problem, **options),
@@ -63,41 +73,53 @@ def solve(
             seconds=seconds,
             batch_size=batch_size,
             device=device,
+            dtype=DTYPES[nearest("dtype", dtype, DTYPES)],
             seed=seed,
             warm_start=None if warm_start == "none" else warm_start,
             preset=preset,
             progress=progress,
         )
+        typer.echo(table(result))
+        if out is not None:
+            write(result, out)
     except ArgumentError as error:
         typer.echo(f"nbsvd: {error}", err=True)
         raise typer.Exit(2) from None
     except TrainingDiverged as error:
         typer.echo(f"nbsvd: {error}", err=True)
         if out is not None and isinstance(error.result, Result):
-            write(error.result, out)
+            typer.echo(f"Kept in {error.result.save(out / FILES[0])}", err=True)
         raise typer.Exit(1) from None
-    typer.echo(table(result))
-    if out is not None:
-        write(result, out)
-        typer.echo(f"\nWritten to {out}: result.safetensors, figure.png, report.json")
 
 
 def write(result: Result, folder: Path) -> None:
-    """Write result, figure and report into a folder."""
-    result.save(folder / "result.safetensors")
-    (folder / "report.json").write_text(json.dumps(result.report(), indent=2) + "\n")
-    result.plot().savefig(folder / "figure.png", dpi=150)
+    """Write result, figure and report into a folder, the result first."""
+    result.save(folder / FILES[0])
+    try:
+        (folder / FILES[2]).write_text(json.dumps(result.report(), indent=2) + "\n", encoding="utf-8")
+        result.plot().savefig(folder / FILES[1], dpi=150)
+    except OSError as error:
+        raise ArgumentError(
+            "out", got=str(folder), expected="room for three files", remedy=f"{error.strerror or error}."
+        ) from error
+    typer.echo(f"\nWritten to {folder}: {', '.join(FILES)}")
 
 
 def table(result: Result) -> str:
     """Return values and errors as lines of text."""
-    exact = result.exact.values(result.k).tolist() if result.exact is not None else [None] * result.k
-    lines = [f"{'':>4}{'value':>14}{'std. error':>12}{'exact':>14}{'rel. error':>12}"]
+    exact = [None] * result.k if result.exact is None else result.exact.values(result.k).tolist()
+    lines = [
+        f"{'':>4}{'value':>14}{'std. error':>12}"
+        + ("" if result.exact is None else f"{'exact':>14}{'rel. error':>12}")
+    ]
     for l, (v, e, x) in enumerate(zip(result.values.tolist(), result.stderr.tolist(), exact, strict=True), 1):
         known = "" if x is None else f"{x:14.8f}{abs(v - x) / abs(x):12.1e}"
         lines.append(f"{l:4}{v:14.8f}{e:12.1e}{known}")
     info = result.info
-    lines.append(f"\n{info['steps']} steps, {info['seconds']:.1f} s, {info['threads']} threads, seed {info['seed']}")
+    threads = f"{info['threads']} thread" + "s" * (info["threads"] > 1)
+    lines.append(
+        f"\n{info['steps']} steps, {info['seconds']:.1f} s, {threads}, seed {info['seed']}, {info['stopped']}"
+    )
     if result.exact is not None:
         errors = result.errors()
         lines.append(f"\n{'':>20}{'trained':>12}{'untrained':>12}")

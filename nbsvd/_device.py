@@ -2,10 +2,10 @@
 
 import torch
 
-from nbsvd._errors import ArgumentError, nearest
+from nbsvd._errors import ArgumentError, nearest, require
 
 
-def pick_device(name: str, dtype: torch.dtype) -> torch.device:
+def pick_device(name: str | torch.device, dtype: torch.dtype) -> torch.device:
     """Return the device for a run; ``"auto"`` takes a GPU that knows the dtype, else the CPU.
 
     Raises:
@@ -15,19 +15,24 @@ def pick_device(name: str, dtype: torch.dtype) -> torch.device:
         >>> pick_device("cpu", torch.float64)
         device(type='cpu')
     """
-    kind = name.split(":")[0]
+    kind, _, index = str(name).partition(":")
     nearest("device", kind, ("auto", "cpu", "cuda", "mps"))
+    require(index.isdecimal() or not index, "device", got=repr(name), expected="a name such as 'cuda:0'")
     mps = torch.backends.mps.is_available()
     if kind == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if mps and dtype != torch.float64 else "cpu")
-    if kind == "cuda" and not torch.cuda.is_available():
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(mps)}[kind]
+    if int(index or 0) >= there:
         raise ArgumentError(
-            "device", got=repr(name), expected="a device of this machine", remedy='No CUDA GPU was found; use "auto".'
+            "device",
+            got=repr(name),
+            expected="a device of this machine",
+            remedy=f'It has {there or "no"} {kind} device{"s" if there > 1 else ""}; use "auto".',
         )
-    if kind == "mps" and not mps:
-        raise ArgumentError("device", got=repr(name), expected="a device of this machine", remedy='Use "auto".')
     if kind == "mps" and dtype == torch.float64:
-        raise ArgumentError("device", got="'mps' with float64", expected="float32 on mps", remedy='Use device="cpu".')
+        raise ArgumentError(
+            "device", got="'mps' with float64", expected="float32 on mps", remedy='Use device="cpu".'
+        )
     return torch.device(name)

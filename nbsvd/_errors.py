@@ -10,7 +10,9 @@ class ArgumentError(ValueError):
     The message reads ``argument: got ...; expected .... remedy``; the parts stay available as attributes.
 
     Example:
-        >>> raise ArgumentError("k", got=0, expected="at least 1", remedy="Ask for one mode or more.")
+        >>> raise ArgumentError(
+        ...     "k", got=0, expected="at least 1", remedy="Ask for one mode or more."
+        ... )
         Traceback (most recent call last):
         ...
         nbsvd._errors.ArgumentError: k: got 0; expected at least 1. Ask for one mode or more.
@@ -22,7 +24,13 @@ class ArgumentError(ValueError):
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss stopped being a finite number; the last good state is kept in ``result``."""
+    """A loss or a value is no longer a finite number.
+
+    Attributes:
+        step: the number of steps done.
+        result: what was good before: from ``solve`` a :class:`~nbsvd.Result`, from the bare training loop its
+            ``Trainer``.
+    """
 
     def __init__(self, message: str, *, step: int, result: object = None) -> None:
         self.step, self.result = step, result
@@ -51,4 +59,6 @@ def nearest(argument: str, name: object, known: Iterable[str]) -> str:
         return name
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
     remedy = f"Did you mean {close[0]!r}?" if close else ""
-    raise ArgumentError(argument, got=repr(name), expected="one of " + ", ".join(map(repr, names)), remedy=remedy)
+    raise ArgumentError(
+        argument, got=repr(name), expected="one of " + ", ".join(map(repr, names)), remedy=remedy
+    )

@@ -10,21 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from nbsvd import problems
-from nbsvd._device import pick_device
-from nbsvd._errors import ArgumentError, nearest, require
-from nbsvd.measures import Counting
-from nbsvd.objectives import Nesting, choose
+from nbsvd._errors import nearest, require
+from nbsvd.measures import Counting, Nodes
 from nbsvd.operators import Matrix, Operator
 from nbsvd.problems import Problem
 from nbsvd.spectrum import Result
-from nbsvd.spectrum.storage import read, restore
+from nbsvd.spectrum.storage import read
 from nbsvd.training import PRESETS, Settings, Trainer
-from nbsvd.training.session import Choices, Session
+from nbsvd.training.choices import check_bounded, check_choices
+from nbsvd.training.session import Session
 
-METHODS = ("sgd",)
-OBJECTIVES = ("lora", "omm")
-NESTINGS = ("joint", "sequential", "none")
-DEFAULT_SECONDS = 60.0
+DEFAULT = Settings(seconds=60.0)
 
 
 def solve(
@@ -37,7 +33,7 @@ def solve(
     steps: int | None = None,
     seconds: float | None = None,
     batch_size: int | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     dtype: torch.dtype | None = None,
     seed: int = 0,
     warm_start: str | None = "ritz",
@@ -49,9 +45,14 @@ def solve(
 ) -> Result:
     r"""Find the first k singular functions (for a self-adjoint operator, eigenfunctions) of a problem.
 
-    The default minimises NestedLoRA, :math:`\sum_l w_l \|T - \sum_{i \le l} |g_i\rangle\langle f_i|\,\|^2` up to a
-    constant, over disjoint networks by stochastic gradients, starting from the Ritz solution on the untrained
-    network. That solution's own errors are reported beside the trained ones, as ``result.control``.
+    The default minimises NestedLoRA,
+
+    .. math:: \sum_l w_l \Big\| T - \sum_{i \le l} |g_i\rangle\langle f_i| \Big\|^2
+
+    up to a constant, over disjoint networks by stochastic gradients, starting from the Ritz solution on the
+    untrained network. That solution's own errors are reported beside the trained ones, as ``result.control``.
+    A matrix needs no network and no sampling: the same objective is minimised over its vectors by exact sums,
+    until they stand still; ``batch_size`` and the settings of the optimizer play no part then.
 
     Arguments:
         problem: a :class:`~nbsvd.Problem`, or the name of one of ``nbsvd.problems``.
@@ -59,7 +60,7 @@ def solve(
         method: ``"sgd"``.
         objective: ``"lora"``; or, for a positive bounded operator, ``"omm"``.
         nesting: ``"joint"``, ``"sequential"`` or ``"none"``.
-        steps: limit of the run in steps. Equal seeds give equal results on one machine if only steps limit the run.
+        steps: limit of the run in steps. If only they limit it, equal seeds give equal results on a machine.
         seconds: limit of the run in seconds; 60 if neither is given.
         batch_size: nodes of one step.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
@@ -68,9 +69,11 @@ def solve(
         warm_start: ``"ritz"``, or ``None`` for random heads.
         preset: ``"paper"`` for the setting of Ryu et al., section 4.
         callbacks: called with the :class:`~nbsvd.training.Trainer` at every report; ``True`` ends the run.
+            Not for a matrix.
         progress: whether a progress bar is shown.
-        network: arguments for the default network, or a function of a generator that returns a module of your own,
-            from points ``(B, d)`` to values ``(B, k)``.
+        network: arguments for the default :class:`~nbsvd.functions.MLP`, or a function of a generator that
+            returns a module of your own from points ``(B, d)`` to values ``(B, k)``, which the problem's
+            ansatz multiplies. It starts as it is: control and shift then come from our network.
         settings: further fields of :class:`~nbsvd.training.Settings`, such as ``lr`` or ``optimizer``.
 
     Raises:
@@ -86,97 +89,41 @@ def solve(
     """
     began = time.perf_counter()
     problem = problems.get(problem) if isinstance(problem, str) else problem
-    require(
-        isinstance(problem, Problem),
-        "problem",
-        got=type(problem).__name__,
-        expected="a Problem or the name of one",
-        remedy="Wrap an operator: Problem(operator, measure).",
-    )
-    check_k(problem, k)
-    nearest("method", method, METHODS)
-    nearest("objective", objective, OBJECTIVES)
-    nearest("nesting", nesting, NESTINGS)
-    if warm_start is not None:
-        nearest("warm_start", warm_start, ("ritz",))
-    if objective == "omm":
-        check_omm(problem.operator)
-    if not problem.operator.self_adjoint:
-        check_bounded(problem.operator)
-    dtype = torch.float32 if dtype is None else dtype
-    require(
-        dtype in (torch.float32, torch.float64), "dtype", got=dtype, expected="torch.float32 or torch.float64"
-    )
-    where = torch.device("cpu") if isinstance(problem.measure, Counting) else pick_device(device, dtype)
     chosen = make_settings(preset, steps=steps, seconds=seconds, batch_size=batch_size, **settings)
-    options = {**chosen.network, **network} if isinstance(network, Mapping) else network or chosen.network
-    kind = chosen.kind or problem.measure.training_kind
-    require(
-        kind in problem.measure.kinds,
-        "kind",
-        got=repr(kind),
-        expected=f"one of {', '.join(map(repr, problem.measure.kinds))} for this measure",
-    )
-    choose(kind, chosen.moment, size=chosen.batch_size)
-    choices = Choices(
-        method, objective, Nesting(nesting, k), warm_start, preset, seed, where, dtype, options or None
+    choices = check_choices(
+        problem,
+        k,
+        chosen,
+        method=method,
+        objective=objective,
+        nesting=nesting,
+        warm_start=warm_start,
+        preset=preset,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        network=network,
+        callbacks=callbacks,
     )
     return Session(problem, k, choices, chosen, began).run(callbacks, progress)
 
 
 def make_settings(preset: str | None = None, **changes: Any) -> Settings:
-    """Return the settings of a preset (the default one if ``None``) with changes.
+    """Return the settings of a preset (the default one if ``None``) with changes; ``None`` changes nothing.
+
+    Raises:
+        ArgumentError: an unknown preset or setting, or a setting out of range.
 
     Example:
         >>> make_settings("paper", steps=10).batch_size
         128
     """
-    known = {f.name for f in fields(Settings)}
-    for name in changes:
-        nearest("settings", name, known)
-    given = {name: value for name, value in changes.items() if value is not None}
-    if preset is None:
-        return Settings(**({"seconds": DEFAULT_SECONDS} if not {"steps", "seconds"} & set(given) else {}), **given)
-    base = PRESETS[nearest("preset", preset, PRESETS)]
-    if "seconds" in given and "steps" not in given:
-        given["steps"] = None
+    known = [f.name for f in fields(Settings)]
+    given = {nearest("settings", name, known): value for name, value in changes.items() if value is not None}
+    base = DEFAULT if preset is None else PRESETS[nearest("preset", preset, PRESETS)]
+    if {"steps", "seconds"} & set(given):  # a limit that is given takes the place of the preset's
+        given = {"steps": None, "seconds": None, **given}
     return replace(base, **given)
-
-
-def check_k(problem: Problem, k: int) -> None:
-    """Refuse a number of components below one or above what the operator has."""
-    require(isinstance(k, int) and not isinstance(k, bool) and k >= 1, "k", got=repr(k), expected="an integer, at least 1")
-    sizes = [m.n for m in (problem.measure, problem.left_measure) if isinstance(m, Counting)]
-    require(
-        not sizes or k <= min(sizes),
-        "k",
-        got=k,
-        expected=f"at most {min(sizes, default=0)}, the smaller side of the matrix",
-        remedy="A matrix has no more singular values than rows or columns.",
-    )
-
-
-def check_bounded(operator: Operator) -> None:
-    """Refuse an SVD of an unbounded operator."""
-    if not operator.bounded:
-        raise ArgumentError(
-            "operator",
-            got=f"an SVD of {type(operator).__name__}, which is unbounded",
-            expected="a bounded operator, such as Integral or Matrix",
-            remedy="The low-rank loss of an unbounded operator has no minimum. Use eigsh for the top of its spectrum.",
-        )
-
-
-def check_omm(operator: Operator) -> None:
-    """Refuse the orbital-minimisation objective where it has no minimum."""
-    if not operator.self_adjoint or not operator.bounded:
-        what = "unbounded below" if operator.self_adjoint else "not self-adjoint"
-        raise ArgumentError(
-            "objective",
-            got=f"'omm' for {type(operator).__name__}, which is {what}",
-            expected="a bounded self-adjoint operator with no negative values",
-            remedy="One negative value and the loss has no minimum. Use objective='lora'.",
-        )
 
 
 def load(
@@ -195,7 +142,7 @@ def load(
         problem: the problem, where it was one of your own: the file holds numbers, not code.
 
     Raises:
-        ArgumentError: a file that is missing, broken or foreign; a missing module or problem.
+        ArgumentError: a file that is missing, broken or foreign; a missing module or problem, or another one.
 
     Example:
         >>> import tempfile
@@ -216,7 +163,7 @@ def load(
             remedy="Pass it: nbsvd.load(path, problem=my_problem).",
         )
         problem = problems.get(name, **info["options"])
-    return restore(
+    return Result.restore(
         stored,
         model,
         left_model,
@@ -242,8 +189,8 @@ def eigsh(
         options: as for :func:`solve`.
 
     Returns:
-        The values ``(k,)`` and the functions: a callable from points ``(B, d)`` to ``(B, k)``, or for a matrix the
-        tensor of vectors ``(n, k)``.
+        The values ``(k,)`` and the functions: a callable from points ``(B, d)`` to ``(B, k)``, or, for a
+        matrix, the tensor of vectors ``(n, k)``.
 
     Raises:
         ArgumentError: an operator that is not self-adjoint; and as :func:`solve`.
@@ -280,8 +227,8 @@ def svds(
         options: as for :func:`solve`.
 
     Returns:
-        ``u, s, v``: left functions, values ``(k,)``, right functions. ``v`` is not transposed. Functions are callables,
-        or for a matrix tensors ``(m, k)`` and ``(n, k)``.
+        ``u, s, v``: left functions, values ``(k,)``, right functions. ``v`` is not transposed. Functions are
+        callables, or for a matrix tensors ``(m, k)`` and ``(n, k)``.
 
     Raises:
         ArgumentError: an unbounded operator; and as :func:`solve`.
@@ -300,7 +247,7 @@ def svds(
 
 
 def two_sided(operator: Operator) -> Operator:
-    """Return the operator with its two sides told apart, so that negative eigenvalues become singular values."""
+    """Return the operator with its sides told apart: negative eigenvalues become positive singular values."""
     if not operator.self_adjoint:
         return operator
     if isinstance(operator, Matrix):
@@ -314,10 +261,11 @@ class TwoSided(Operator):
     def __init__(self, inner: Operator) -> None:
         self.inner = inner
         self.bounded, self.measure_x, self.measure_y = inner.bounded, inner.measure_x, inner.measure_y
+        self.singular_points = inner.singular_points
 
-    def transform(self, y: Tensor, nodes: Any, f: Tensor) -> Tensor:
+    def apply(self, function: Callable[[Tensor], Tensor], y: Tensor, nodes: Nodes | None = None) -> Tensor:
         """Apply the operator."""
-        return self.inner.transform(y, nodes, f)
+        return self.inner.apply(function, y, nodes)
 
     @property
     def adjoint(self) -> Operator:

@@ -133,10 +133,10 @@ class GaussianPair(_Line):
 
     h_k are the Hermite polynomials orthonormal under N(0, 1), with positive leading coefficient. The constant
     comes first, with sigma = 1. For rho < 0 the left functions carry (-1)^k (Mehler's formula), so the sides
-    differ and :attr:`self_adjoint` is false. For rho = 0 only the constant is left: ``max_k`` is 1.
+    differ and ``self_adjoint`` is false. For rho = 0 only the constant is left: ``max_k`` is 1.
 
     Arguments:
-        rho: correlation, |rho| < 1.
+        rho: correlation, ``|rho| < 1``.
 
     Source: Lancaster, "The structure of bivariate distributions", Ann. Math. Statist. 29 (1958), 719.
 

@@ -85,7 +85,7 @@ class Hydrogen3D(Exact):
 
     for n = 1, 2, ..., l = 0 .. n-1 and m = -l .. l: n^2 functions in level n, ordered by l, then m = 0, 1,
     -1, 2, -2, ... Y_lm are the real spherical harmonics without the Condon-Shortley sign (m > 0 with cos(m
-    phi), m < 0 with sin(|m| phi)); the radial part is positive near the centre. Orthonormal in L2(R^3).
+    phi), m < 0 with ``sin(|m| phi)``); the radial part is positive near the centre. Orthonormal in L2(R^3).
 
     Arguments:
         charge: Z > 0.

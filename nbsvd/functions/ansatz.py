@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nbsvd._errors import require
-from nbsvd.functions.jet import Jet, Pointwise, coordinates, dtype_name, hold, jet_of, squared_radius
+from nbsvd.functions.jet import Jet, Pointwise, Real, coordinates, dtype_name, hold, jet_of, squared_radius
 
 
 class Factor(Pointwise):
@@ -24,9 +24,16 @@ class Factor(Pointwise):
 
 
 class BoxFactor(Factor):
-    r"""Zero on the walls of the box ``[-D, D]^d``: ``prod_i (sqrt(2 D^2 - x_i^2) - D) / ((sqrt 2 - 1) D)``.
+    r"""Zero on the walls of a box: ``prod_i (sqrt(2 D^2 - z_i^2) - D) / ((sqrt 2 - 1) D)``, ``z = x - c``.
 
-    The paper's factor, divided by its value at the origin; zero outside the box.
+    The paper's factor, divided by its value at the centre; zero outside the box ``|z_i| < D``.
+
+    Arguments:
+        half_width: D, in the units of x.
+        center: c, the origin unless given.
+
+    Raises:
+        ArgumentError: a half width that is not positive.
 
     Source: Ryu et al., section 4.
 
@@ -36,7 +43,9 @@ class BoxFactor(Factor):
                 [0.]])
     """
 
-    def __init__(self, half_width: float) -> None:
+    center: Tensor | None
+
+    def __init__(self, half_width: Real, *, center: Sequence[Real] | None = None) -> None:
         super().__init__()
         require(
             math.isfinite(half_width) and half_width > 0,
@@ -45,24 +54,29 @@ class BoxFactor(Factor):
             expected="a positive length",
         )
         self.half_width = float(half_width)
+        self.register_buffer("center", None if center is None else torch.tensor([float(c) for c in center]))
 
-    def config(self) -> dict[str, object]:
+    def config(self) -> dict[str, Any]:
         """Describe the factor."""
-        return {"name": "BoxFactor", "half_width": self.half_width}
+        box = {"name": "BoxFactor", "half_width": self.half_width, "center": None}
+        if self.center is None:
+            return box
+        return box | {"center": self.center.tolist(), "dtype": dtype_name(self.center)}
 
     def forward(self, x: Float[Tensor, "B d"]) -> Float[Tensor, "B 1"]:
         """Return the factor."""
-        D = self.half_width
-        root = torch.sqrt(2 * D * D - x.clamp(-D, D) ** 2)
+        D, z = self.half_width, x if self.center is None else x - self.center
+        root = torch.sqrt(2 * D * D - z.clamp(-D, D) ** 2)
         return ((root - D) / ((math.sqrt(2) - 1) * D)).prod(1, keepdim=True)
 
     def jet(self, x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:
         """Return the factor's jet."""
         D, scale = self.half_width, 1 / ((math.sqrt(2) - 1) * self.half_width)
-        inside = (x.abs() <= D).to(x.dtype)
-        root = torch.sqrt(2 * D * D - x.clamp(-D, D) ** 2)
-        axes = coordinates(x, live=live).map(
-            scale * (root - D), -scale * inside * x / root, -scale * inside * 2 * D * D / root**3
+        z = x if self.center is None else x - self.center
+        inside = (z.abs() <= D).to(x.dtype)
+        root = torch.sqrt(2 * D * D - z.clamp(-D, D) ** 2)
+        axes = coordinates(z, live=live).map(
+            scale * (root - D), -scale * inside * z / root, -scale * inside * 2 * D * D / root**3
         )
         product = Jet(axes.value[:, :1], axes.derivatives[..., :1], live)
         for i in range(1, x.shape[1]):
@@ -91,10 +105,10 @@ class DecayFactor(Factor):
 
     def __init__(
         self,
-        length: float,
+        length: Real,
         *,
-        center: Sequence[float] | None = None,
-        smooth: float | None = None,
+        center: Sequence[Real] | None = None,
+        smooth: Real | None = None,
         learned: bool = False,
     ) -> None:
         super().__init__()
@@ -154,7 +168,7 @@ class GaussianFactor(Factor):
     log_scale: Tensor
     center: Tensor | None
 
-    def __init__(self, scale: float, *, center: Sequence[float] | None = None, learned: bool = False) -> None:
+    def __init__(self, scale: Real, *, center: Sequence[Real] | None = None, learned: bool = False) -> None:
         super().__init__()
         require(math.isfinite(scale) and scale > 0, "scale", got=scale, expected="a positive length")
         self.learned = learned
@@ -186,7 +200,7 @@ class GaussianFactor(Factor):
         return q.map(value, first, second)
 
 
-def SqrtDensity(std: float, *, center: Sequence[float] | None = None) -> GaussianFactor:
+def SqrtDensity(std: Real, *, center: Sequence[Real] | None = None) -> GaussianFactor:
     """Return the square root of a normal sampling density of width ``std``, up to scale.
 
     Example:

@@ -22,6 +22,7 @@ from nbsvd._errors import require
 from nbsvd.functions.jet import (
     Jet,
     Pointwise,
+    Real,
     concatenate,
     coordinates,
     dtype_name,
@@ -61,9 +62,9 @@ class Features(Pointwise):
         self,
         dim: int,
         *,
-        scales: Sequence[float],
-        center: Sequence[float] | None = None,
-        cusps: Sequence[Sequence[float]] = (),
+        scales: Sequence[Real],
+        center: Sequence[Real] | None = None,
+        cusps: Sequence[Sequence[Real]] = (),
         fourier: int = 0,
         learned: bool = False,
         generator: torch.Generator | None = None,
@@ -158,8 +159,8 @@ class Features(Pointwise):
         # the order of `forward`: coordinate first, scale second
         bounded = concatenate(slots)
         with q.derive():
-            scaled = Jet(scales * inverse.value, scales * inverse.derivatives, live)
-        parts = [bounded, scaled]
+            derivatives = scales * inverse.derivatives
+        parts = [bounded, Jet(scales * inverse.value, derivatives, live)]
         for cusp in self.cusps:
             r = radius(x, cusp, live=live)
             total = scales + r.value

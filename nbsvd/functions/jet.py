@@ -20,6 +20,9 @@ from torch import Tensor, nn
 
 from nbsvd._errors import ArgumentError
 
+# beartype, which checks the annotations in tests, does not take an int for a float; we do.
+Real = float | int
+
 
 @dataclass(frozen=True)
 class Jet:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nbsvd._errors import nearest, require
 from nbsvd.functions.activations import ACTIVATIONS
 from nbsvd.functions.features import Features
-from nbsvd.functions.jet import Jet, Pointwise, check_points, coordinates, dtype_name
+from nbsvd.functions.jet import Jet, Pointwise, Real, check_points, coordinates, dtype_name
 
 
 class BatchedLinear(nn.Module):
@@ -24,8 +24,8 @@ class BatchedLinear(nn.Module):
         outputs: int,
         generator: torch.Generator,
         *,
-        weight_gain: float = 1.0,
-        bias_gain: float = 1.0,
+        weight_gain: Real = 1.0,
+        bias_gain: Real = 1.0,
     ) -> None:
         super().__init__()
         bound = 1 / math.sqrt(inputs)  # torch's own default for nn.Linear
@@ -87,8 +87,8 @@ class MLP(Pointwise):
         activation: str = "tanh",
         disjoint: bool = True,
         features: Features | None = None,
-        weight_gain: float = 2.0,
-        bias_gain: float = 4.0,
+        weight_gain: Real = 2.0,
+        bias_gain: Real = 4.0,
         generator: torch.Generator,
     ) -> None:
         super().__init__()

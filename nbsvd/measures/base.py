@@ -12,6 +12,8 @@ from torch import Tensor
 from nbsvd._errors import ArgumentError, nearest, require
 
 Kind = Literal["iid", "sobol", "quadrature"]
+# beartype, which checks the annotations in tests, does not take an int for a float; we do.
+Real = float | int
 KINDS = ("iid", "sobol", "quadrature")
 MACHINE_WORD = 2**31 - 1
 
@@ -99,6 +101,11 @@ class Measure(ABC):
         return None
 
     @property
+    def unbounded(self) -> bool:
+        """Whether the measure is infinite, so that functions on it must decay."""
+        return False
+
+    @property
     def center(self) -> tuple[float, ...]:
         """The point around which the sampling law lies."""
         return (0.0,) * self.dim
@@ -120,7 +127,7 @@ class Measure(ABC):
     @property
     def evaluation_kind(self) -> Kind:
         """The kind to evaluate on: the most accurate one."""
-        return "quadrature" if "quadrature" in self.kinds else "sobol"
+        return next((kind for kind in ("quadrature", "sobol") if kind in self.kinds), "iid")
 
     def rule(self, n: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Return points and weights of a quadrature rule of about ``n`` nodes, weights in mean convention."""

@@ -8,8 +8,17 @@ import torch
 from torch import Tensor
 
 from nbsvd._errors import require
-from nbsvd.measures.base import Kind, Measure
-from nbsvd.measures.rules import BoxRule, HermiteRule, LineRule, PolarRule, Rule, SphericalRule
+from nbsvd.measures.base import Kind, Measure, Real
+from nbsvd.measures.rules import (
+    BoxRule,
+    HermiteRule,
+    LineRule,
+    PolarRule,
+    Rule,
+    SphericalRule,
+    radial_nodes,
+    stretched,
+)
 
 
 def check_points(x: Tensor, dim: int) -> None:
@@ -23,14 +32,20 @@ def check_points(x: Tensor, dim: int) -> None:
     )
 
 
-def positive(argument: str, value: float, what: str = "a positive length") -> float:
+def positive(argument: str, value: Real, what: str = "a positive length") -> float:
     """Return ``value`` as a float, or refuse it unless it is positive and finite."""
     require(math.isfinite(value) and value > 0, argument, got=value, expected=what)
     return float(value)
 
 
 class Law(Measure):
-    """A probability law on R^d; as a reference measure it is the law itself, so all weights are one."""
+    """A probability law on R^d; as a reference measure it is the law itself, so all weights are one.
+
+    Attributes:
+        bounded: whether its points lie in a bounded region.
+    """
+
+    bounded = False
 
     @abstractmethod
     def log_density(self, x: Tensor) -> Tensor:
@@ -48,6 +63,11 @@ class Law(Measure):
     def kinds(self) -> tuple[Kind, ...]:
         """Quadrature is offered where the law knows a rule."""
         return ("iid", "sobol") if self.lebesgue_rule() is None else ("iid", "sobol", "quadrature")
+
+    @property
+    def training_kind(self) -> Kind:
+        """The rule, cut or stretched anew each time, on a line; Sobol points elsewhere."""
+        return "quadrature" if self.dim == 1 and "quadrature" in self.kinds else "sobol"
 
     def rule(self, n: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Return the Lebesgue rule with its weights multiplied by the density."""
@@ -71,7 +91,9 @@ class Uniform(Law):
         tensor([0.5000])
     """
 
-    def __init__(self, low: float | Sequence[float] = 0.0, high: float | Sequence[float] = 1.0) -> None:
+    bounded = True
+
+    def __init__(self, low: Real | Sequence[Real] = 0.0, high: Real | Sequence[Real] = 1.0) -> None:
         self.low = tuple(map(float, low)) if isinstance(low, Sequence) else (float(low),)
         self.high = tuple(map(float, high)) if isinstance(high, Sequence) else (float(high),)
         require(
@@ -123,7 +145,7 @@ class Gaussian(Law):
         0.3989
     """
 
-    def __init__(self, dim: int = 1, *, scale: float = 1.0, mean: float = 0.0) -> None:
+    def __init__(self, dim: int = 1, *, scale: Real = 1.0, mean: Real = 0.0) -> None:
         require(dim >= 1, "dim", got=dim, expected="at least 1")
         require(math.isfinite(mean), "mean", got=mean, expected="a finite number")
         self.dim, self.scale, self.mean = dim, positive("scale", scale), float(mean)
@@ -178,7 +200,9 @@ class TruncatedGaussian(Law):
         True
     """
 
-    def __init__(self, dim: int, *, scale: float, bound: float) -> None:
+    bounded = True
+
+    def __init__(self, dim: int, *, scale: Real, bound: Real) -> None:
         require(dim >= 1, "dim", got=dim, expected="at least 1")
         self.dim, self.scale, self.bound = dim, positive("scale", scale), positive("bound", bound)
 
@@ -230,7 +254,7 @@ class Radial(Law):
         3.0
     """
 
-    def __init__(self, dim: int, *, scale: float, center: Sequence[float] | None = None) -> None:
+    def __init__(self, dim: int, *, scale: Real, center: Sequence[Real] | None = None) -> None:
         require(dim >= 1, "dim", got=dim, expected="at least 1")
         self.dim, self.scale = dim, positive("scale", scale)
         self._center = (0.0,) * dim if center is None else tuple(float(c) for c in center)
@@ -293,3 +317,11 @@ class Radial(Law):
         if self.dim == 2:
             return PolarRule(self.scale, (c[0], c[1]))
         return SphericalRule(self.scale, (c[0], c[1], c[2])) if self.dim == 3 else None
+
+    def rule(self, n: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Return the Lebesgue rule times the density; on a line a Gauss rule on either side of its kink."""
+        if self.dim > 1:
+            return super().rule(n, generator)
+        r, q = radial_nodes(max(1, round(n / 2)), stretched(self.scale, generator), 1)
+        x = self.center[0] + torch.cat([r, -r])[:, None]
+        return x, torch.cat([q, q]) * len(x) * torch.exp(self.log_density(x))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from nbsvd._errors import require
+from nbsvd.measures.base import Real
 from nbsvd.measures.laws import Law
 
 
@@ -27,7 +28,7 @@ class Mixture(Law):
         0.266
     """
 
-    def __init__(self, laws: Sequence[Law], shares: Sequence[float] | None = None) -> None:
+    def __init__(self, laws: Sequence[Law], shares: Sequence[Real] | None = None) -> None:
         require(len(laws) > 0, "laws", got="none", expected="at least one law")
         dims = [law.dim for law in laws]
         require(len(set(dims)) == 1, "laws", got=f"dimensions {dims}", expected="laws on one space")
@@ -38,6 +39,7 @@ class Mixture(Law):
             got=shares,
             expected=f"{len(laws)} positive numbers",
         )
+        self.bounded = all(law.bounded for law in laws)
         self.laws, self.dim = tuple(laws), laws[0].dim
         self.shares = tuple(s / sum(shares) for s in shares)
 

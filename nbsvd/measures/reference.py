@@ -36,6 +36,11 @@ class Lebesgue(Measure):
         self._rule = law.lebesgue_rule() if rule is None else rule
 
     @property
+    def unbounded(self) -> bool:
+        """Whether the law, and with it the domain, reaches to infinity."""
+        return not self.law.bounded
+
+    @property
     def length(self) -> float | None:
         """The length of the law."""
         return self.law.length

@@ -15,6 +15,7 @@ from scipy.special import roots_legendre
 from torch import Tensor
 
 from nbsvd._errors import require
+from nbsvd.measures.base import Real
 
 Rule = Callable[[int, torch.Generator | None], tuple[Tensor, Tensor]]
 HERMITE_LIMIT = 100  # nodes on one axis: beyond it the weights underflow
@@ -36,7 +37,7 @@ def gauss_hermite(n: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(t), torch.from_numpy(q / q.sum())
 
 
-def radial_nodes(n: int, scale: float, dim: int) -> tuple[Tensor, Tensor]:
+def radial_nodes(n: int, scale: Real, dim: int) -> tuple[Tensor, Tensor]:
     """Return radii and weights for ``int_0^inf h(r) r^(dim-1) dr`` through ``r = scale t / (1 - t)``."""
     t, q = gauss_legendre(n)
     r = scale * t / (1 - t)
@@ -51,7 +52,7 @@ def random_number(generator: torch.Generator | None, low: float, high: float, ot
     return low + (high - low) * float(draw)
 
 
-def stretched(scale: float, generator: torch.Generator | None) -> float:
+def stretched(scale: Real, generator: torch.Generator | None) -> float:
     """Multiply ``scale`` by a random factor near one."""
     return scale * math.exp(random_number(generator, -STRETCH, STRETCH, 0.0))
 
@@ -73,8 +74,8 @@ class LineRule:
         3.141593
     """
 
-    scale: float
-    center: float = 0.0
+    scale: Real
+    center: Real = 0.0
 
     def __call__(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return ``n`` points ``(n, 1)`` and mean-convention weights."""
@@ -104,9 +105,9 @@ class PolarRule:
         6.283185
     """
 
-    scale: float
-    center: tuple[float, float] = (0.0, 0.0)
-    aspect: float = 2.5
+    scale: Real
+    center: tuple[Real, Real] = (0.0, 0.0)
+    aspect: Real = 2.5
 
     def __call__(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return about ``n`` points ``(B, 2)`` and mean-convention weights."""
@@ -138,8 +139,8 @@ class SphericalRule:
         1.0
     """
 
-    scale: float
-    center: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scale: Real
+    center: tuple[Real, Real, Real] = (0.0, 0.0, 0.0)
 
     def __call__(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return about ``n`` points ``(B, 3)`` and mean-convention weights."""
@@ -185,8 +186,8 @@ class BoxRule:
         1.0
     """
 
-    low: tuple[float, ...]
-    high: tuple[float, ...]
+    low: tuple[Real, ...]
+    high: tuple[Real, ...]
 
     def __call__(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return about ``n`` points ``(B, d)`` and mean-convention weights."""
@@ -219,7 +220,7 @@ class SquareRule:
         7.050989
     """
 
-    half: float
+    half: Real
 
     def __call__(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return about ``n`` points ``(B, 2)`` and mean-convention weights."""
@@ -259,8 +260,8 @@ class HermiteRule:
     """
 
     dim: int
-    scale: float
-    mean: float = 0.0
+    scale: Real
+    mean: Real = 0.0
 
     def __call__(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return about ``n`` points ``(B, d)`` and mean-convention weights.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nbsvd._errors import ArgumentError, require
 from nbsvd.functions import Jet, jet_of
-from nbsvd.functions.jet import checked
+from nbsvd.functions.jet import Real, checked
 from nbsvd.measures import Measure, Nodes
 
 Function = Callable[[Tensor], Tensor]
@@ -72,7 +72,7 @@ class Operator(ABC):
             ArgumentError: a nonlocal operator without nodes; a function that does not return ``(B, L)``.
         """
         if self.local:
-            return self.from_jet(y, jet_of(function, y))
+            return self._from_function(function, y)[1]
         if nodes is None:
             raise ArgumentError(
                 "nodes", got=None, expected="nodes to integrate over, for a nonlocal operator"
@@ -91,11 +91,20 @@ class Operator(ABC):
             ArgumentError: a function that does not return ``(B, L)``.
         """
         if self.local:
-            jet = jet_of(function, nodes.x)
-            return jet.value, self.from_jet(nodes.x, jet)
+            return self._from_function(function, nodes.x)
         f = checked(function(nodes.x), nodes.x)
         inner, f_inner = (nodes, f) if inner is None else (inner, checked(function(inner.x), inner.x))
         return f, self.transform(nodes.x, inner, f_inner)
+
+    def _from_function(self, function: Function, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return f and T f for a local operator.
+
+        Training differentiates through T f for an SVD only, which an unbounded operator does not have: its
+        T f has no graph.
+        """
+        jet = jet_of(function, x, live=self.bounded)
+        with jet.derive():
+            return jet.value, self.from_jet(x, jet)
 
     def moments(
         self, function: Function, nodes: Nodes, *, jet: Callable[[Tensor], Jet] | None = None
@@ -112,7 +121,7 @@ class Operator(ABC):
             A = (nodes.weights[:, None] * f).t() @ self.transform(nodes.x, nodes, f) / len(nodes)
         return (nodes.weights[:, None] * f).t() @ f / len(nodes), A
 
-    def shift(self, c: float) -> "Operator":
+    def shift(self, c: Real) -> "Operator":
         """Return ``T + c I``: the same functions, every value moved by c.
 
         Raises:
@@ -125,17 +134,17 @@ class Operator(ABC):
             expected="a self-adjoint one",
             remedy="A shift changes the singular functions of any other.",
         )
-        return self if c == 0 else Shifted(self, float(c))
+        return self if c == 0 else Shifted(self, c)
 
     def __add__(self, other: "Operator") -> "Operator":
         """Return the sum of two operators between the same spaces."""
         return Sum(self, other)
 
-    def __mul__(self, c: float) -> "Operator":
+    def __mul__(self, c: Real) -> "Operator":
         """Return the operator times a number."""
         if not isinstance(c, (int, float)):
             return NotImplemented
-        return Scaled(self, float(c))
+        return Scaled(self, c)
 
     __rmul__ = __mul__
 
@@ -163,6 +172,7 @@ class Sum(Operator):
         self.local = first.local and second.local
         self.self_adjoint = first.self_adjoint and second.self_adjoint
         self.bounded = first.bounded and second.bounded
+        self.singular_points = first.singular_points + second.singular_points
         self.measure_x = first.measure_x or second.measure_x
         self.measure_y = first.measure_y or second.measure_y
         self.singular_points = tuple(dict.fromkeys(first.singular_points + second.singular_points))
@@ -216,12 +226,13 @@ class Sum(Operator):
 class _Wrapped(Operator):
     """An operator made of one other and a number."""
 
-    def __init__(self, inner: Operator, c: float) -> None:
+    def __init__(self, inner: Operator, c: Real) -> None:
         require(isinstance(inner, Operator), "operator", got=type(inner).__name__, expected="an Operator")
         require(math.isfinite(c), "c", got=c, expected="a finite number")
-        self.inner, self.c = inner, c
+        self.inner, self.c = inner, float(c)
         self.local, self.self_adjoint, self.bounded = inner.local, inner.self_adjoint, inner.bounded
         self.measure_x, self.measure_y = inner.measure_x, inner.measure_y
+        self.singular_points = inner.singular_points
         self.singular_points = inner.singular_points
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from nbsvd._errors import require
 from nbsvd.functions import Jet
+from nbsvd.functions.jet import Real
 from nbsvd.measures import Nodes
 from nbsvd.operators.base import Operator
 
@@ -46,7 +47,7 @@ class Schrodinger(Operator):
     bounded = False
 
     def __init__(
-        self, potential: Callable[[Tensor], Tensor], *, singular_points: Sequence[Sequence[float]] = ()
+        self, potential: Callable[[Tensor], Tensor], *, singular_points: Sequence[Sequence[Real]] = ()
     ) -> None:
         require(
             callable(potential),

@@ -195,6 +195,7 @@ def mode_gallery(
     unit: str = "units of length",
     value_symbol: str = "λ",
     columns: int | None = None,
+    width: float = WIDTH,
 ) -> Figure:
     """Show functions of two variables side by side: one column for each mode, one row for each family.
 
@@ -209,10 +210,12 @@ def mode_gallery(
         exact_values: Exact eigenvalues or singular values (k,), written beside the names.
         unit: Unit of ``extent``, stated below the panels.
         value_symbol: Symbol before an exact value.
-        columns: Modes in a line, at most; by default as many as the page's width allows.
+        columns: Modes in a line, at most; by default as many as the width allows.
+        width: Width of the page in inches, at most; 3.7 suits a telephone.
 
     Raises:
-        ArgumentError: rows differ in shape, are not (k, ny, nx), or hold NaN; lengths differ from k.
+        ArgumentError: rows differ in shape, are not (k, ny, nx), or hold NaN; lengths differ from k; a page
+            narrower than 3.3 inches.
 
     Source: Figure 1 (left) of the paper.
 
@@ -222,7 +225,8 @@ def mode_gallery(
         >>> alt_text(mode_gallery({"exact": [x, y]}, extent=1.0))[:58]
         'Two modes in one row (exact), x, y from −1 to 1 units of l'
     """
-    plan = _Gallery.plan(rows, extent, labels, exact_values, unit, value_symbol, columns, WIDTH - 0.1, 1.5)
+    require(width >= 3.3, "width", got=width, expected="at least 3.3 inches")
+    plan = _Gallery.plan(rows, extent, labels, exact_values, unit, value_symbol, columns, width - 0.1, 1.5)
     width = max(plan.width, 3.2)
     page = Page(width + 0.1, 0.05 + plan.lines * plan.pitch + plan.foot(width)[1] + 0.05)
     plan.draw(page, 0.05, 0.05, width)

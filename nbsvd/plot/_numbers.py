@@ -75,7 +75,7 @@ def _residuals(axes: Axes, residual: Array, error: Array | None) -> int:
     """
     ell = np.arange(1, len(residual) + 1)
     # The lower end of a bar counts where it is positive; where it is not, the bar has no lower end.
-    seen = [residual] if error is None else [residual, error, residual - error]
+    seen = [residual] if error is None else [residual, residual + error, residual - error]
     bottom = _decades(axes, np.concatenate(seen))
     axes.set(xlim=(0.3, len(residual) + 0.7), xlabel="mode")
     unclear = np.zeros(len(residual), dtype=bool) if error is None else residual <= 2 * error

@@ -1,8 +1,9 @@
 """Named problems: operator, measure, ansatz and exact answer in one object."""
 
 from collections.abc import Callable
+from inspect import signature
 
-from nbsvd._errors import ArgumentError, nearest
+from nbsvd._errors import nearest, require
 from nbsvd.problems.base import Problem as Problem
 from nbsvd.problems.kernels import brownian as brownian
 from nbsvd.problems.kernels import gaussian_kernel as gaussian_kernel
@@ -34,7 +35,8 @@ def get(name: str, **options: object) -> Problem:
         'hydrogen2d'
     """
     make = PROBLEMS[nearest("problem", name, PROBLEMS)]
-    try:
-        return make(**options)
-    except TypeError as error:
-        raise ArgumentError("options", got=options, expected=f"arguments of problems.{name}: {error}") from None
+    known = list(signature(make).parameters)
+    for option in options:
+        require(known, "options", got=option, expected=f"none: problems.{name} has no options")
+        nearest("options", option, known)
+    return make(**options)

@@ -1,4 +1,4 @@
-"""A problem: an operator, the measure its functions live on, what is known of them, and the answer if there is one."""
+"""A problem: an operator, the measure its functions live on, and the answer if there is one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from nbsvd._errors import require
 from nbsvd.exact import Exact
 from nbsvd.functions import Factor
-from nbsvd.measures import Measure
+from nbsvd.measures import Counting, Measure
 from nbsvd.operators import Operator
 
 
@@ -16,7 +16,8 @@ class Problem:
 
     Arguments:
         operator: the operator T.
-        measure: reference measure of the (right) functions, with its sampling law; the operator's own unless given.
+        measure: reference measure of the (right) functions, with its sampling law; the operator's own unless
+            given.
         ansatz: factor that multiplies every component; none unless given.
         exact: the exact answer, for error reports.
         measure_y: reference measure of the left functions of an SVD; the operator's own, or ``measure``.
@@ -25,13 +26,15 @@ class Problem:
         unit: the unit of the coordinates, for figures.
 
     Raises:
-        ArgumentError: no operator, or no measure from either side.
+        ArgumentError: no operator, or no measure from either side; a measure or an exact answer that does not
+            fit.
 
     Example:
         >>> from nbsvd.measures import Lebesgue, Radial
         >>> from nbsvd.operators import Schrodinger
         >>> morse = Problem(
-        ...     Schrodinger(lambda x: 12 * (1 - (-x[:, 0]).exp()) ** 2), Lebesgue(Radial(1, scale=1.5))
+        ...     Schrodinger(lambda x: 12 * (1 - (-x[:, 0]).exp()) ** 2),
+        ...     Lebesgue(Radial(1, scale=1.5)),
         ... )
         >>> morse.dim
         1
@@ -59,13 +62,33 @@ class Problem:
             "measure",
             got=type(measure).__name__,
             expected="a Measure",
-            remedy="For a differential operator: Lebesgue(Radial(dim, scale=...)), scale the size of the largest mode.",
+            remedy="For a differential operator: Lebesgue(Radial(dim, scale=...)), "
+            "with the size of the largest mode as scale.",
+        )
+        own = self.operator.measure_x
+        require(
+            not isinstance(own, Counting) or measure.config() == own.config(),
+            "measure",
+            got=measure.config(),
+            expected="None: a matrix has its own",
         )
         object.__setattr__(self, "measure", measure)
         if self.measure_y is None:
-            object.__setattr__(self, "measure_y", self.operator.measure_y or measure)
+            both = measure is not own and self.operator.self_adjoint  # one space, one measure
+            object.__setattr__(self, "measure_y", measure if both else self.operator.measure_y or measure)
         if self.exact is not None:
-            require(isinstance(self.exact, Exact), "exact", got=type(self.exact).__name__, expected="an Exact answer")
+            require(
+                isinstance(self.exact, Exact),
+                "exact",
+                got=type(self.exact).__name__,
+                expected="an Exact answer",
+            )
+            require(
+                self.exact.dim == measure.dim,
+                "exact",
+                got=f"an answer in {self.exact.dim} dimensions",
+                expected=f"one in {measure.dim}, as the measure",
+            )
 
     @property
     def dim(self) -> int:

@@ -23,7 +23,9 @@ def volterra() -> Problem:
 
 
 def brownian() -> Problem:
-    r"""The covariance of Brownian motion, kernel ``min(x, y)`` on L2[0, 1]; values :math:`4/((2k-1)^2 \pi^2)`.
+    r"""The covariance of Brownian motion, kernel ``min(x, y)`` on L2[0, 1].
+
+    The values are :math:`4/((2k-1)^2 \pi^2)`.
 
     Example:
         >>> brownian().exact.values(2)
@@ -46,6 +48,8 @@ def gaussian_kernel(length_scale: float = 1.0, s: float = 1.0) -> Problem:
     """
     exact = GaussianKernel(length_scale, s)  # refuses bad arguments
     T = Integral(
-        lambda x, y: torch.exp(-((x - y.t()) ** 2) / (2 * length_scale**2)), Gaussian(1, scale=s), self_adjoint=True
+        lambda x, y: torch.exp(-((x - y.t()) ** 2) / (2 * length_scale**2)),
+        Gaussian(1, scale=s),
+        self_adjoint=True,
     )
     return Problem(T, exact=exact, name="gaussian_kernel", options={"length_scale": length_scale, "s": s})

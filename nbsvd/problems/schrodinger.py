@@ -18,7 +18,7 @@ HALF_BOX = 50.0  # the paper's D
 
 
 def coulomb(dim: int) -> Schrodinger:
-    """Return ``laplacian + 1/r``: an electron and a proton in units where the ground state decays like exp(-r / (d-1))."""
+    """Return ``laplacian + 1/r``: an electron and a proton, ground state ``exp(-r / (d - 1))``."""
     return Schrodinger(lambda x: -1 / x.norm(dim=1), singular_points=[(0.0,) * dim])
 
 
@@ -26,8 +26,8 @@ def hydrogen2d(domain: Literal["plane", "box"] = "plane") -> Problem:
     r"""The two-dimensional hydrogen atom, ``laplacian + 1/|x|``.
 
     On the plane the values are :math:`\lambda_n = 1/(2n+1)^2`, 2n + 1 times each. In the paper's box
-    ``[-50, 50]^2`` with zero boundary values they are slightly lower (by up to 3e-4 of themselves for the first
-    nine); reference values there are computed, not closed.
+    ``[-50, 50]^2`` with zero boundary values they are slightly lower (by up to 3e-4 of themselves for the
+    first nine); reference values there are computed, not closed.
 
     Arguments:
         domain: ``"plane"``, the free atom, or ``"box"``, the paper's setting.
@@ -63,7 +63,9 @@ def hydrogen2d(domain: Literal["plane", "box"] = "plane") -> Problem:
 
 
 def hydrogen3d() -> Problem:
-    r"""The three-dimensional hydrogen atom, ``laplacian + 1/|x|``, with values :math:`1/(4 n^2)`, n^2 times each.
+    r"""The three-dimensional hydrogen atom, ``laplacian + 1/|x|``.
+
+    The values are :math:`1/(4 n^2)`, n^2 times each.
 
     Example:
         >>> hydrogen3d().exact.values(2)
@@ -82,8 +84,8 @@ def hydrogen3d() -> Problem:
 def oscillator2d(frequencies: Sequence[float] = (1.0, 1.0), center: Sequence[float] = (0.0, 0.0)) -> Problem:
     r"""The two-dimensional oscillator, ``laplacian - sum_i omega_i^2 (x_i - c_i)^2``.
 
-    The values are :math:`-\sum_i (2 n_i + 1)\,\omega_i`, all negative: training shifts the operator and reports
-    unshifted values.
+    The values are :math:`-\sum_i (2 n_i + 1)\,\omega_i`, all negative: training shifts the operator and
+    reports unshifted values.
 
     Arguments:
         frequencies: the two omegas.
@@ -101,7 +103,10 @@ def oscillator2d(frequencies: Sequence[float] = (1.0, 1.0), center: Sequence[flo
         expected="two positive numbers",
     )
     require(len(center) == 2, "center", got=list(center), expected="two coordinates")
-    omega, c = torch.tensor(list(frequencies), dtype=torch.float64), torch.tensor(list(center), dtype=torch.float64)
+    omega, c = (
+        torch.tensor(list(frequencies), dtype=torch.float64),
+        torch.tensor(list(center), dtype=torch.float64),
+    )
 
     def potential(x: Tensor) -> Tensor:
         return ((omega.to(x) * (x - c.to(x))) ** 2).sum(1)
@@ -119,7 +124,9 @@ def oscillator2d(frequencies: Sequence[float] = (1.0, 1.0), center: Sequence[flo
 
 
 def infinite_well2d(side: float = 2.0) -> Problem:
-    r"""A free particle in a square box with hard walls; values :math:`-\pi^2 (n^2 + m^2) / a^2`.
+    r"""A free particle in a square box with hard walls.
+
+    The values are :math:`-\pi^2 (n^2 + m^2) / a^2`.
 
     Arguments:
         side: a; the box is ``[-a/2, a/2]^2``.

@@ -6,3 +6,4 @@ from nbsvd.spectrum.moments import pencil as pencil
 from nbsvd.spectrum.moments import replicate as replicate
 from nbsvd.spectrum.moments import singular_pencil as singular_pencil
 from nbsvd.spectrum.result import Result as Result
+from nbsvd.spectrum.spectrum import Spectrum as Spectrum

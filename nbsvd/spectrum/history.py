@@ -16,8 +16,8 @@ class History:
         loss: the loss, averaged over the steps since the last report, of the shifted operator.
         values: values of the averaged functions on nodes independent of training, unshifted, ``(k,)`` each.
         optimum: the least possible loss where the exact values are known, else ``None``.
-        stopped: why training ended: ``"steps"``, ``"seconds"``, ``"interrupted"``, ``"converged"`` or
-            ``"callback"``.
+        stopped: why training ended: ``"steps"``, ``"seconds"``, ``"interrupted"``, ``"converged"``,
+            ``"callback"`` or ``"diverged"``.
 
     Example:
         >>> history = History(step=[0], seconds=[0.0], loss=[1.0], values=[[0.5]])

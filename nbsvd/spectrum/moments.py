@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nbsvd._errors import require
-from nbsvd.functions import Jet
 from nbsvd.measures import Counting, Empirical, Kind, Measure, Nodes
 from nbsvd.operators import Operator
 
@@ -40,8 +39,9 @@ class Moments:
         )
 
     def quotients(self) -> Float[Tensor, " L"]:
-        """Return ``<g_l|T f_l> / (|f_l| |g_l|)``, the Rayleigh quotient for g = f."""
-        return self.form.diagonal() / torch.sqrt(self.gram_f.diagonal() * self.gram_g.diagonal())
+        """Return ``<g_l|T f_l> / (|f_l| |g_l|)``, the Rayleigh quotient for g = f; 0 for a zero function."""
+        sizes = torch.sqrt(self.gram_f.diagonal() * self.gram_g.diagonal())
+        return self.form.diagonal() / torch.where(sizes > 0, sizes, 1.0)
 
 
 def average(parts: Sequence[Moments]) -> Moments:
@@ -58,6 +58,11 @@ def chunks(nodes: Nodes, size: int = CHUNK) -> Iterator[tuple[float, Nodes]]:
         yield len(piece) / len(nodes), piece
 
 
+def applied(operator: Operator, function: Function, f: Tensor, nodes: Nodes, y: Tensor) -> Tensor:
+    """Return ``(T f)(y)`` for a function whose values f at the nodes are known, ``(B', L)``."""
+    return operator.apply(lambda x: f if x is nodes.x else function(x), y, nodes)
+
+
 @torch.no_grad()
 def measure_moments(
     operator: Operator,
@@ -65,22 +70,17 @@ def measure_moments(
     left: Function,
     nodes_x: Nodes,
     nodes_y: Nodes,
-    *,
-    jet: Callable[[Tensor], Jet] | None = None,
 ) -> Moments:
     """Return the moments of ``right`` and ``left`` under an operator; memory is bounded for a local one."""
     if operator.self_adjoint and left is right:
         pieces = chunks(nodes_x) if operator.local else [(1.0, nodes_x)]
-        S: Tensor | float = 0.0
-        A: Tensor | float = 0.0
-        for share, piece in pieces:
-            s, a = operator.moments(right, piece, jet=jet)
-            S, A = S + share * s, A + share * a
-        assert isinstance(S, Tensor) and isinstance(A, Tensor)
+        parts = [(share, *operator.moments(right, piece)) for share, piece in pieces]
+        S = torch.stack([share * s for share, s, _ in parts]).sum(0)
+        A = torch.stack([share * a for share, _, a in parts]).sum(0)
         return Moments(S, S, (A + A.t()) / 2)
     f, g = right(nodes_x.x), left(nodes_y.x)
     wf, wg = nodes_x.weights[:, None] * f / len(nodes_x), nodes_y.weights[:, None] * g / len(nodes_y)
-    return Moments(wf.t() @ f, wg.t() @ g, wg.t() @ operator.transform(nodes_y.x, nodes_x, f))
+    return Moments(wf.t() @ f, wg.t() @ g, wg.t() @ applied(operator, right, f, nodes_x, nodes_y.x))
 
 
 def node_count(operator: Operator) -> int:
@@ -101,12 +101,11 @@ def replicate(
     kind: Kind | None = None,
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
-    jet: Callable[[Tensor], Jet] | None = None,
 ) -> list[Moments]:
     """Return moments on several independent sets of nodes.
 
-    Their mean is the estimate and their spread its error. Where the nodes are all there are (indices of a matrix,
-    rows of a data set) one set is enough and the error is zero.
+    Their mean is the estimate and their spread its error. Where the nodes are all there are (indices of a
+    matrix, rows of a data set) one set is enough and the error is zero.
     """
     n = node_count(operator) if n is None else n
     finite = isinstance(measure_x, (Counting, Empirical)) and isinstance(measure_y, (Counting, Empirical))
@@ -116,7 +115,7 @@ def replicate(
             m.nodes(n, kind=kind or m.evaluation_kind, generator=generator, dtype=dtype, device=device)
             for m in (measure_x, measure_y)
         )
-        parts.append(measure_moments(operator, right, left, nodes_x, nodes_y, jet=jet))
+        parts.append(measure_moments(operator, right, left, nodes_x, nodes_y))
     return parts
 
 
@@ -126,21 +125,28 @@ def standard_error(parts: Sequence[Moments]) -> Float[Tensor, " L"]:
     return torch.zeros_like(q[0]) if len(parts) == 1 else q.std(0) / len(parts) ** 0.5
 
 
-def _whitener(S: Tensor, tolerance: float) -> Tensor:
-    """Return W with ``W^T S W = I`` on the numerically independent part of the span."""
-    d = torch.sqrt(S.diagonal()).clamp_min(torch.finfo(S.dtype).tiny)
+def _whitener(S: Tensor, tolerance: float, least: int) -> Tensor:
+    """Return W with ``W^T S W = I`` on the independent part of the span, of dimension ``least`` if it can."""
+    check_finite(S)
+    d = torch.sqrt(S.diagonal())
+    d = torch.where(d > 0, d, 1.0)
     e, U = torch.linalg.eigh(S / d[:, None] / d)
+    tolerance = max(
+        RANK_TOLERANCE, min(tolerance, 0.99 * float(e[-least] / e[-1]) if least <= len(e) else 0.0)
+    )
     keep = e > tolerance * e[-1]
-    return U[:, keep] / torch.sqrt(e[keep]) / d[:, None]
+    whitener: Tensor = U[:, keep] / torch.sqrt(e[keep]) / d[:, None]
+    return whitener
 
 
 def pencil(moments: Moments, k: int, *, tolerance: float = RANK_TOLERANCE) -> tuple[Tensor, Tensor]:
     """Return the k largest Ritz values of ``A C = S C diag(mu)`` and the vectors C, orthonormal in S.
 
     Raises:
-        ArgumentError: fewer than k linearly independent functions.
+        ArgumentError: fewer than k linearly independent functions; moments that are not finite.
     """
-    W = _whitener(moments.gram_f, tolerance)
+    check_finite(moments.form)
+    W = _whitener(moments.gram_f, tolerance, k)
     _enough(W, k)
     mu, V = torch.linalg.eigh(W.t() @ moments.form @ W)
     return mu.flip(0)[:k], (W @ V).flip(1)[:, :k]
@@ -149,12 +155,29 @@ def pencil(moments: Moments, k: int, *, tolerance: float = RANK_TOLERANCE) -> tu
 def singular_pencil(
     moments: Moments, k: int, *, tolerance: float = RANK_TOLERANCE
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the k largest singular values of the whitened form, and the two sets of vectors (right, left)."""
-    Wf, Wg = _whitener(moments.gram_f, tolerance), _whitener(moments.gram_g, tolerance)
+    """Return the k largest singular values of the whitened form, and the vectors (right, left).
+
+    Raises:
+        ArgumentError: fewer than k linearly independent functions on one side.
+    """
+    check_finite(moments.form)
+    Wf, Wg = _whitener(moments.gram_f, tolerance, k), _whitener(moments.gram_g, tolerance, k)
     _enough(Wf, k)
     _enough(Wg, k)
     U, s, Vt = torch.linalg.svd(Wg.t() @ moments.form @ Wf)
     return s[:k], Wf @ Vt[:k].t(), Wg @ U[:, :k]
+
+
+def check_finite(*matrices: Tensor) -> None:
+    """Refuse inner products that are NaN or infinite, and say what usually causes them."""
+    require(
+        all(bool(torch.isfinite(M).all()) for M in matrices),
+        "operator",
+        got="NaN or infinite inner products",
+        expected="functions and a potential or kernel that are finite and square integrable on the measure",
+        remedy="Keep the domain where the potential is finite, as in Lebesgue(Uniform(low, high)), and let "
+        "functions decay with an ansatz such as DecayFactor, GaussianFactor or BoxFactor.",
+    )
 
 
 def _enough(W: Tensor, k: int) -> None:

@@ -1,5 +1,6 @@
-"""Results on disk: one safetensors file, with its description as JSON in the header. Nothing is ever unpickled."""
+"""Files: one safetensors file, with its description as JSON in the header. Nothing is ever unpickled."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -14,72 +15,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nbsvd._errors import ArgumentError
-from nbsvd.functions import from_config
-from nbsvd.spectrum.history import History
-from nbsvd.spectrum.moments import Moments
-from nbsvd.spectrum.result import Result
+from nbsvd.functions import Factor, WithFactor, from_config
 
 FORMAT = 1
-
-
-def check_writable(path: Path) -> Path:
-    """Return the path with its folder made, or refuse one that can't be written, before any work is done."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise ArgumentError(
-            "path",
-            got=str(path),
-            expected="a file in a folder that can be written",
-            remedy=f"{error.strerror or error}. Choose another folder.",
-        ) from None
-    if path.is_dir():
-        raise ArgumentError("path", got=f"the folder {path}", expected="a file name, such as result.safetensors")
-    return path
-
-
-def describe(module: nn.Module) -> dict[str, Any] | None:
-    """Return the description from which a module can be built again, or ``None`` for one that is not ours."""
-    config = getattr(module, "config", None)
-    return config() if callable(config) else None
-
-
-def write(result: Result, path: Path) -> Path:
-    """Write a result, whole or not at all: a file that is there already is replaced in one move."""
-    check_writable(path)
-    tensors = {f"right.{name}": t for name, t in result.right_model.state_dict().items()}
-    if not result.self_adjoint:
-        tensors |= {f"left.{name}": t for name, t in result.left_model.state_dict().items()}
-    tensors |= {"mix_right": result.mix_right, "mix_left": result.mix_left}
-    for name in ("gram_f", "gram_g", "form"):
-        tensors[f"moments.{name}"] = torch.stack([getattr(p, name) for p in result.replicates])
-    tensors |= {f"history.{name}": t for name, t in result.history.arrays().items()}
-    description = {
-        "format": FORMAT,
-        "right": describe(result.right_model),
-        "left": None if result.self_adjoint else describe(result.left_model),
-        "self_adjoint": result.self_adjoint,
-        "info": dict(result.info),
-        "control": dict(result.control),
-        "label": result.label,
-        "optimum": result.history.optimum,
-        "stopped": result.history.stopped,
-    }
-    contiguous = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    partial = path.with_name(path.name + ".partial")
-    try:
-        save_file(contiguous, partial, metadata={"nbsvd": json.dumps(description)})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+EXPECTED = "a file written by Result.save"
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file holds: tensors and their description."""
+    """What a file holds: tensors, and their description as plain data."""
 
     tensors: Mapping[str, Tensor]
     description: Mapping[str, Any]
@@ -89,82 +33,137 @@ class Stored:
         start = prefix + "."
         return {name.removeprefix(start): t for name, t in self.tensors.items() if name.startswith(start)}
 
+    def digest(self, text: str) -> str:
+        """Return the checksum of the tensors and of the description's text."""
+        total = hashlib.sha256(text.encode())
+        for name in sorted(self.tensors):
+            total.update(name.encode())
+            total.update(self.tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return total.hexdigest()
+
+
+def check_writable(path: Path, argument: str = "path") -> Path:
+    """Return the path with its folder made, or refuse one that can't be written, before any work is done."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ArgumentError(
+            argument,
+            got=str(path),
+            expected="a file in a folder that can be written",
+            remedy=f"{error.strerror or error}. Choose another folder.",
+        ) from None
+    if path.is_dir():
+        raise ArgumentError(
+            argument, got=f"the folder {path}", expected="a file name, such as result.safetensors"
+        )
+    return path
+
+
+def write(stored: Stored, path: Path) -> Path:
+    """Write a file whole or not at all: one that is there already is replaced in one move.
+
+    Raises:
+        ArgumentError: a path that can't be written, or a full disk; what was there before is still there.
+    """
+    check_writable(path)
+    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in stored.tensors.items()}
+    text = json.dumps({"format": FORMAT, **stored.description}, default=str)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        metadata = {"nbsvd": text, "sha256": Stored(tensors, {}).digest(text)}
+        save_file(tensors, partial, metadata=metadata)
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        raise ArgumentError(
+            "path", got=str(path), expected="room for a file that can be written", remedy=f"{error}"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
 
 def read(path: str | Path) -> Stored:
     """Read a file written by :func:`write`.
 
     Raises:
-        ArgumentError: no such file, a foreign or broken one, or one of a later format.
+        ArgumentError: no such file, a foreign or broken one, or one of another format.
     """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dict
-        description = json.loads(metadata["nbsvd"])
+            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (OSError, SafetensorError) as error:
+        raise ArgumentError("path", got=str(path), expected=EXPECTED, remedy=f"{error}.") from None
+    if not {"nbsvd", "sha256"} <= set(metadata):
+        raise ArgumentError("path", got=f"{path}, a safetensors file of another program", expected=EXPECTED)
+    stored = Stored(tensors, {})
+    if stored.digest(metadata["nbsvd"]) != metadata["sha256"]:
         raise ArgumentError(
-            "path", got=str(path), expected="a file written by Result.save", remedy=f"{error}"
-        ) from None
-    except (KeyError, ValueError):
+            "path",
+            got=f"{path}, whose content does not agree with its checksum",
+            expected=EXPECTED,
+            remedy="The file was changed or damaged after it was written.",
+        )
+    description = json.loads(metadata["nbsvd"])
+    if description["format"] != FORMAT:
         raise ArgumentError(
-            "path", got=f"{path}, a safetensors file of another program", expected="a file written by Result.save"
-        ) from None
-    if description.get("format") != FORMAT:
-        raise ArgumentError(
-            "path", got=f"format {description.get('format')}", expected=f"format {FORMAT}", remedy="Update nbsvd."
+            "path",
+            got=f"format {description['format']}",
+            expected=f"format {FORMAT}",
+            remedy="It was written by another version of nbsvd: use that one.",
         )
     return Stored(tensors, description)
 
 
-def restore(stored: Stored, model: nn.Module | None, left_model: nn.Module | None, **context: Any) -> Result:
-    """Build a result from what a file holds and from what it can't hold: operator, measures, a user's own module."""
-    d = stored.description
-    right = _rebuild("model", d["right"], model, stored.part("right"))
-    left = right if d["self_adjoint"] else _rebuild("left_model", d["left"], left_model, stored.part("left"))
-    parts = stored.part("moments")
-    replicates = [
-        Moments(*rows) for rows in zip(parts["gram_f"], parts["gram_g"], parts["form"], strict=True)
-    ]
-    entries = stored.part("history")
-    history = History(
-        step=entries["step"].long().tolist(),
-        seconds=entries["seconds"].tolist(),
-        loss=entries["loss"].tolist(),
-        values=entries["values"].tolist(),
-        optimum=d["optimum"],
-        stopped=d["stopped"],
-    )
-    return Result(
-        right,
-        left,
-        stored.tensors["mix_right"],
-        stored.tensors["mix_left"],
-        replicates,
-        history=history,
-        info=d["info"],
-        control=d["control"],
-        label=d["label"],
-        **context,
-    )
+def describe(module: nn.Module) -> dict[str, Any] | None:
+    """Return the description from which a module can be built again; ``None`` for one that is not ours.
+
+    Of a module of the user's own that an ansatz factor multiplies, the factor is described.
+    """
+    if isinstance(module, WithFactor):
+        return {
+            "name": "WithFactor",
+            "network": describe(module.network),
+            "factor": module.factor.config(),
+        }
+    config = getattr(module, "config", None)
+    return config() if callable(config) and type(module).__module__.startswith("nbsvd.") else None
 
 
-def _rebuild(
-    argument: str, config: Mapping[str, Any] | None, model: nn.Module | None, state: dict[str, Tensor]
+def rebuild(
+    argument: str, config: Mapping[str, Any] | None, model: nn.Module | None, state: Mapping[str, Tensor]
 ) -> nn.Module:
-    if model is None and config is None:
+    """Build a module from its description, or take the user's, and load its state in float64.
+
+    Raises:
+        ArgumentError: a module of the user's own that is missing, or that has other parameters.
+    """
+    if model is not None:
+        module = model
+        if config is not None and config["name"] == "WithFactor" and not isinstance(model, WithFactor):
+            factor = from_config(config["factor"])
+            assert isinstance(factor, Factor)
+            module = WithFactor(model, factor)
+    elif config is None or config.get("network", config) is None:
         raise ArgumentError(
             argument,
             got=None,
             expected="the module that was trained",
             remedy=f"The file holds numbers, not code: build your own module and pass it as {argument}=.",
         )
-    module = from_config(config) if model is None and config is not None else model
-    assert module is not None
+    else:
+        module = from_config(config)
     module = module.to(torch.float64)
     try:
-        module.load_state_dict(state)
+        module.load_state_dict(dict(state))
     except RuntimeError as error:
         raise ArgumentError(
-            argument, got="a module with other parameters", expected="the one that was trained", remedy=str(error)
+            argument,
+            got="a module with other parameters",
+            expected="the one that was trained",
+            remedy=str(error),
         ) from None
     return module.requires_grad_(False)

@@ -5,7 +5,6 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -15,35 +14,23 @@ from torch import Tensor, nn
 
 from nbsvd._errors import TrainingDiverged, require
 from nbsvd.exact import lora_optimum
-from nbsvd.functions import MLP, Features, Table, WithFactor
+from nbsvd.functions import MLP, DecayFactor, Features, Table, WithFactor
 from nbsvd.measures import Counting, Measure, Nodes
-from nbsvd.objectives import Nesting, choose, lora_evd, lora_svd, omm
+from nbsvd.objectives import choose, lora_evd, lora_svd, omm
 from nbsvd.problems import Problem
 from nbsvd.spectrum import History, Result, replicate
-from nbsvd.spectrum.moments import measure_moments, node_count
+from nbsvd.spectrum.moments import applied, measure_moments, node_count
+from nbsvd.training.choices import Choices, unfit_for_omm
 from nbsvd.training.settings import Settings
-from nbsvd.training.start import Start, ritz_start
-from nbsvd.training.tables import minimise_tables, safe_shift
-from nbsvd.training.trainer import Callback, train
+from nbsvd.training.start import Start, has_basis, ritz_start
+from nbsvd.training.tables import least_value, minimise_tables, safe_shift
+from nbsvd.training.trainer import Callback, Trainer, train
 
-LR_AFTER_START, LR_COLD = 3e-3, 1e-2
+# A bounded operator's small values live in small directions of the start, which larger steps would destroy.
+LR_AFTER_START, LR_AFTER_START_BOUNDED, LR_COLD = 3e-3, 3e-4, 1e-2
 FEATURE_SCALES = (0.1, 0.4, 1.6)  # in units of the sampling law's length
-NetworkMaker = Callable[[torch.Generator], nn.Module]
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What the caller of ``solve`` chose, checked."""
-
-    method: str
-    objective: str
-    nesting: Nesting
-    warm_start: str | None
-    preset: str | None
-    seed: int
-    device: torch.device
-    dtype: torch.dtype
-    network: NetworkMaker | Mapping[str, Any] | None = None
+DECAY_LENGTH = 1.6  # in the same units
+MATRIX_STEPS = 100_000
 
 
 class Pair(nn.Module):
@@ -65,10 +52,13 @@ class Pair(nn.Module):
 def default_network(
     problem: Problem, measure: Measure, k: int, generator: torch.Generator, options: Mapping[str, Any]
 ) -> nn.Module:
-    """Return disjoint networks on features scaled to the measure, times the problem's ansatz."""
+    """Return disjoint networks on features scaled to the measure, times the problem's ansatz.
+
+    On an unbounded domain functions must decay: there a problem without an ansatz gets a slow exponential.
+    """
     options = dict(options)
     if "features" not in options:
-        cusps = getattr(problem.operator, "singular_points", ())
+        cusps = problem.operator.singular_points
         options["features"] = measure.length and Features(
             measure.dim,
             scales=[s * measure.length for s in FEATURE_SCALES],
@@ -76,7 +66,10 @@ def default_network(
             cusps=cusps if measure.dim > 1 else (),
         )
     net = MLP(k, measure.dim, generator=generator, **options)
-    return net if problem.ansatz is None else WithFactor(net, copy.deepcopy(problem.ansatz))
+    ansatz = copy.deepcopy(problem.ansatz)
+    if ansatz is None and measure.unbounded and measure.length is not None:
+        ansatz = DecayFactor(DECAY_LENGTH * measure.length, center=measure.center)
+    return net if ansatz is None else WithFactor(net, ansatz)
 
 
 class Session:
@@ -86,72 +79,90 @@ class Session:
         self.problem, self.k, self.choices, self.settings, self.began = problem, k, choices, settings, began
         self.generator = torch.Generator().manual_seed(choices.seed)
         self.symmetric = problem.operator.self_adjoint
-        measure = problem.measure
-        right = self._functions(measure)
+        right = self._functions(problem.measure)
         left = right if self.symmetric else self._functions(problem.left_measure)
         self.pair = Pair(right, left)
-        self.operator = problem.operator
+        self.operator, self.shift = problem.operator, 0.0
 
     def _functions(self, measure: Measure) -> nn.Module:
+        """Make the functions of one side: a table, our network, or one of the user's times the ansatz."""
         if isinstance(measure, Counting):
             return Table(self.k, measure.n, generator=self.generator)
-        network = self.choices.network
-        if callable(network):
-            module = network(self.generator)
-            require(isinstance(module, nn.Module), "network", got=type(module).__name__, expected="an nn.Module")
-        else:
-            module = default_network(self.problem, measure, self.k, self.generator, network or {})
-        module = module.to(device=self.choices.device, dtype=self.choices.dtype)
-        probe = measure.nodes(4, kind=measure.training_kind, generator=torch.Generator().manual_seed(0))
-        f = module(probe.to(dtype=self.choices.dtype, device=self.choices.device).x)
+        c = self.choices
+        if isinstance(c.network, Mapping):
+            return self._placed(default_network(self.problem, measure, self.k, self.generator, c.network))
+        module = c.network(self.generator)
+        require(isinstance(module, nn.Module), "network", got=type(module).__name__, expected="an nn.Module")
+        if self.problem.ansatz is not None:
+            module = WithFactor(module, copy.deepcopy(self.problem.ansatz))
+        module = self._placed(module)
+        probe = measure.nodes(4, kind="iid", generator=torch.Generator().manual_seed(0))
+        f = module(probe.to(dtype=c.dtype, device=c.device).x)
         require(
-            f.shape == (len(probe), self.k),
+            isinstance(f, Tensor) and f.shape == (len(probe), self.k),
             "network",
-            got=f"values of shape {tuple(f.shape)} at {len(probe)} points",
+            got=f"values of shape {tuple(f.shape)} at {len(probe)} points"
+            if isinstance(f, Tensor)
+            else type(f).__name__,
             expected=f"shape ({len(probe)}, {self.k}): one column for each of the k components",
         )
         return module
 
+    def _placed(self, module: nn.Module) -> nn.Module:
+        return module.to(device=self.choices.device, dtype=self.choices.dtype)
+
     def start(self) -> Start:
-        """Solve the Ritz problem on the untrained functions, shift the operator, and set the heads if asked to."""
-        p = self.problem
-        if isinstance(self.pair.right, Table) and isinstance(self.pair.left, Table):
-            self._sketch(self.pair.right, self.pair.left)
+        """Solve the Ritz problem on the untrained functions, shift the operator, set the heads if asked."""
+        p, c = self.problem, self.choices
+        right: Any = self.pair.right  # only some modules have heads to set
+        left: Any = self.pair.left
+        if isinstance(right, Table) and isinstance(left, Table):
+            self._sketch(right, left)
+        ready = has_basis(right) and has_basis(left)
+        bases = (right, left) if ready else self._stand_in()
         start = ritz_start(
             p.operator,
-            self.pair.right,
-            self.pair.left,
+            bases[0],
+            bases[1],
             p.measure,
             p.left_measure,
             self.k,
             generator=self.generator,
-            device=self.choices.device if self.choices.device.type != "mps" else torch.device("cpu"),
+            device=_with_float64(c.device),
             exact=p.exact,
         )
+        least = start.least
         if self.symmetric:
-            shift = start.shift
-            if isinstance(self.pair.right, Table):
-                shift = safe_shift(p.operator, start.values, shift, generator=self.generator)
-            self.operator, self.shift = p.operator.shift(shift), shift
-        else:
-            self.shift = 0.0
-        if self.choices.warm_start == "ritz" and hasattr(self.pair.right, "start_from"):
-            size = torch.sqrt((start.values + self.shift).clamp_min(1e-3 * float(start.values[0] + self.shift)))
-            self.pair.right.start_from(start.right * size)
-            if not self.symmetric:
-                assert hasattr(self.pair.left, "start_from")
-                self.pair.left.start_from(start.left * size)
+            self.shift = start.shift
+            if isinstance(right, Table):
+                least = least_value(p.operator, float(start.values[0]), generator=self.generator)
+                if c.objective == "lora":
+                    self.shift = safe_shift(start.values, least, start.shift)
+            self.operator = p.operator.shift(self.shift)
+        if c.objective == "omm" and least < -1e-6 * abs(float(start.values[0])):
+            raise unfit_for_omm(f"{type(p.operator).__name__}, which has values down to {least:.3g} or lower")
+        self.warm = c.warm_start == "ritz" and ready
+        if self.warm:
+            for side, coefficients in zip((right, left), start.scaled(self.shift, c.objective), strict=True):
+                side.start_from(coefficients)
         return start
 
+    def _stand_in(self) -> tuple[nn.Module, nn.Module]:
+        """Make networks of ours, for what has to be known of the spectrum where the user's have no basis."""
+        p, options = self.problem, {"widths": (32, max(32, 2 * self.k))}
+        right = self._placed(default_network(p, p.measure, self.k, self.generator, options))
+        if self.symmetric:
+            return right, right
+        return right, self._placed(default_network(p, p.left_measure, self.k, self.generator, options))
+
     def _sketch(self, right: Table, left: Table) -> None:
-        """Let the untrained basis be the image of a random table: the range finder of a randomized SVD."""
+        """Let the untrained bases be images of a random table: the range finder of a randomized SVD."""
         T = self.problem.operator
         x = self.problem.measure.nodes(1, kind="quadrature")
         y = self.problem.left_measure.nodes(1, kind="quadrature")
-        if self.symmetric:
-            right.trial.copy_(T.evaluate(right.first_basis, x)[1].to(right.trial))
-        else:
-            left.trial = T.apply(right.first_basis, y.x, x).to(left.trial)
+        left.trial = torch.linalg.qr(T.apply(right.first_basis, y.x, x).to(left.trial)).Q
+        if not self.symmetric:
+            right.trial = torch.linalg.qr(T.adjoint.apply(left.first_basis, x.x, y).to(right.trial)).Q
 
     def draw(self, measure: Measure) -> Nodes:
         """Place the nodes of one step."""
@@ -168,20 +179,21 @@ class Session:
         p, nesting, T = self.problem, self.choices.nesting, self.operator
         kind = self.settings.kind or p.measure.training_kind
         moment = choose(kind, self.settings.moment, size=self.settings.batch_size)
-        evd = lora_evd if self.choices.objective == "lora" else omm
+        objective = lora_evd if self.choices.objective == "lora" else omm
 
         def symmetric(pair: nn.Module) -> Tensor:
             assert isinstance(pair, Pair)
             nodes = self.draw(p.measure)
             inner = None if T.local else self.draw(p.measure)
             f, Tf = T.evaluate(pair.right, nodes, inner)
-            return evd(f, Tf, nesting, weights=nodes.weights, moment=moment)
+            return objective(f, Tf, nesting, weights=nodes.weights, moment=moment)
 
         def two_sided(pair: nn.Module) -> Tensor:
             assert isinstance(pair, Pair)
             x, y = self.draw(p.measure), self.draw(p.left_measure)
             f, g = pair.right(x.x), pair.left(y.x)
-            return lora_svd(f, g, T.transform(y.x, x, f), nesting, weights=(x.weights, y.weights))
+            Tf = applied(T, pair.right, f, x, y.x)
+            return lora_svd(f, g, Tf, nesting, weights=(x.weights, y.weights))
 
         return symmetric if self.symmetric else two_sided
 
@@ -207,58 +219,82 @@ class Session:
 
     def run(self, callbacks: Sequence[Callback], progress: bool) -> Result:
         """Start, train and measure."""
+        right, left = self.pair.right, self.pair.left
+        tables = isinstance(right, Table) and self.choices.objective == "lora" and self.settings.kind != "iid"
+        require(
+            not (tables and callbacks),
+            "callbacks",
+            got="callbacks for a matrix",
+            expected="none: its exact sums are not minimised by the Trainer that callbacks see",
+            remedy="Use kind='iid' to train a matrix by stochastic gradients.",
+        )
         start = self.start()
-        optimum = self._optimum()
-        if isinstance(self.pair.right, Table):
-            history = self._minimise_tables()
-            history.optimum = optimum
+        values_of = self.values()
+        if tables:
+            assert isinstance(right, Table)
+            assert isinstance(left, Table)
+            history = minimise_tables(
+                self.operator,
+                right,
+                left,
+                self.choices.nesting,
+                lambda: values_of(self.pair),
+                steps=MATRIX_STEPS if self.settings.steps is None else self.settings.steps,
+                seconds=self.settings.seconds,
+            )
+            history.optimum = self._optimum()
             return self._result(self.pair, history, start)
-        lr = self.settings.lr or (LR_AFTER_START if self.choices.warm_start else LR_COLD)
         try:
             run = train(
                 self.pair,
                 self.loss(),
-                self.values(),
+                values_of,
                 self.settings,
-                lr=lr,
+                lr=self.settings.lr or self._learning_rate(),
                 began=self.began,
-                optimum=optimum,
+                optimum=self._optimum(),
                 callbacks=callbacks,
                 progress=progress,
             )
         except TrainingDiverged as error:
-            if isinstance(error.result, tuple):
-                module, history = error.result
-                error.result = self._result(module, history, start)
+            if isinstance(error.result, Trainer):
+                error.result.history.stopped = "diverged"
+                error.result = self._result(error.result.averaged.module, error.result.history, start)
             raise
         return self._result(run.averaged.module, run.history, start)
 
-    def _minimise_tables(self) -> History:
-        right, left = self.pair.right, self.pair.left
-        assert isinstance(right, Table) and isinstance(left, Table)
-        steps = self.settings.steps if self.settings.steps is not None else 100_000
-        return minimise_tables(
-            self.operator, right, left, self.choices.nesting, steps=steps, seconds=self.settings.seconds
-        )
+    def _learning_rate(self) -> float:
+        if not self.warm:
+            return LR_COLD
+        return LR_AFTER_START_BOUNDED if self.operator.bounded else LR_AFTER_START
 
     def _optimum(self) -> float | None:
+        """Return the least possible loss, where the exact values are known."""
         exact = self.problem.exact
-        if exact is None or self.choices.objective != "lora":
+        if exact is None:
             return None
-        return float(lora_optimum(exact.values(self.k) + self.shift, self.choices.nesting.vector))
+        values, vector = exact.values(self.k) + self.shift, self.choices.nesting.vector
+        if self.choices.objective == "omm":
+            return -float((vector * values).sum())
+        return float(lora_optimum(values, vector))
 
     def _result(self, module: nn.Module, history: History, start: Start) -> Result:
+        """Measure the functions in float64, on nodes that training has not seen."""
         trained = time.perf_counter()
-        p, device = self.problem, self.choices.device
-        if device.type == "mps":
-            device = torch.device("cpu")
+        p, device = self.problem, _with_float64(self.choices.device)
         pair = copy.deepcopy(module).to(device=device, dtype=torch.float64).requires_grad_(False)
         assert isinstance(pair, Pair)
         parts = replicate(
-            p.operator, pair.right, pair.left, p.measure, p.left_measure, generator=self.generator, device=device
+            p.operator,
+            pair.right,
+            pair.left,
+            p.measure,
+            p.left_measure,
+            generator=self.generator,
+            device=device,
         )
         control = start.control.errors() if p.exact is not None else {}
-        result = Result.from_models(
+        return Result.from_models(
             pair.right,
             pair.left,
             parts,
@@ -268,10 +304,8 @@ class Session:
             exact=p.exact,
             history=history,
             control=control,
+            info=self._info(history, trained),
         )
-        info = self._info(history, trained)
-        object.__setattr__(result, "info", info)
-        return result
 
     def _info(self, history: History, trained: float) -> dict[str, Any]:
         c = self.choices
@@ -283,7 +317,7 @@ class Session:
             "method": c.method,
             "objective": c.objective,
             "nesting": c.nesting.kind,
-            "warm_start": c.warm_start,
+            "warm_start": "ritz" if self.warm else None,
             "preset": c.preset,
             "shift": self.shift,
             "steps": history.step[-1] if history.step else 0,
@@ -300,3 +334,6 @@ class Session:
         }
 
 
+def _with_float64(device: torch.device) -> torch.device:
+    """Return the device, or the CPU for one without float64."""
+    return torch.device("cpu") if device.type == "mps" else device

@@ -1,27 +1,38 @@
-"""The Ritz solution on the untrained network: a start for training, and the control that training must beat."""
+"""The Ritz solution on the untrained network: a start, and the control that training must beat."""
 
 import copy
-
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nbsvd.functions import Jet
+from nbsvd.functions import Jet, WithFactor
 from nbsvd.measures import Measure
 from nbsvd.operators import Operator
-from nbsvd.spectrum import Moments, Result, pencil, replicate, singular_pencil
+from nbsvd.spectrum import Moments, Spectrum, pencil, replicate, singular_pencil
 from nbsvd.spectrum.moments import average, node_count
 
-# Directions of the untrained basis below this share of the largest are noise in float32 heads.
-BASIS_TOLERANCE = 1e-10
+# Directions of the untrained basis whose share of the largest lies below this are left out: of the control,
+# where they are noise; of the start of a differential operator's training already where the heads would need
+# large coefficients of opposite sign, because the operator then magnifies each small change of the network
+# beneath them.
+BASIS_TOLERANCE, START_TOLERANCE = 1e-10, 1e-6
 MARGIN = 0.1
 FLOOR = 1e-3
+ROUNDING = 1e-12
+
+
+def has_basis(module: nn.Module) -> bool:
+    """Tell whether a module has heads that combine a basis, which the Ritz solution can set."""
+    inner = module.network if isinstance(module, WithFactor) else module
+    return hasattr(inner, "first_basis") and hasattr(inner, "start_from")
 
 
 class Basis(nn.Module):
     """The functions that the heads of an untrained network combine."""
+
+    model: Any  # a network of ours
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -38,7 +49,7 @@ class Basis(nn.Module):
         return jet
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Start:
     """What the untrained network already knows.
 
@@ -46,33 +57,46 @@ class Start:
         values: Ritz values of the unshifted operator, ``(k,)``.
         shift: number added to the operator so that the k values to be learned are positive.
         right, left: coefficients of the k Ritz functions in the two bases, ``(H, k)``, unit norm.
-        control: the Ritz solution as a :class:`~nbsvd.spectrum.Result`.
+        least: the smallest Ritz value of a self-adjoint operator, zero for any other.
+        control: the Ritz solution itself.
     """
 
     values: Tensor
     shift: float
     right: Tensor
     left: Tensor
-    control: Result
+    least: float
+    control: Spectrum
 
-    def scaled(self) -> tuple[Tensor, Tensor]:
-        """Return the coefficients scaled to the optimum of the objective: norm ``sqrt(value + shift)`` on each side."""
-        size = torch.sqrt((self.values + self.shift).clamp_min(FLOOR * float(self.values.abs().max() + self.shift)))
-        return self.right * size, self.left * size
+    def scaled(self, shift: float, objective: str = "lora") -> tuple[Tensor, Tensor]:
+        """Return the coefficients of functions as large as at the optimum of the objective.
+
+        For LoRA each side has norm ``sqrt(value + shift)``, and no component less than a thousandth of the
+        largest, so that none starts at zero; for OMM the functions have norm one.
+        """
+        if objective == "omm":
+            return self.right, self.left
+        sizes = self.values + shift
+        sizes = sizes.clamp_min(FLOOR * float(sizes[0])).sqrt()
+        return self.right * sizes, self.left * sizes
 
 
 def choose_shift(values: Tensor) -> float:
     """Return the number to add to a self-adjoint operator so that its first k values are positive.
 
-    Ritz values lie below the exact ones, so positive Ritz values need no shift. Otherwise the smallest is lifted to a
-    tenth of the spread: components with a negative value would be driven to zero, and would hold back the others.
+    Ritz values lie below the exact ones, so positive Ritz values need no shift. Otherwise the smallest is
+    lifted to a tenth of the spread: components with a negative value would be driven to zero, and would hold
+    back the others.
+
+    Arguments:
+        values: Ritz values, descending, ``(k,)``.
 
     Example:
-        >>> choose_shift(torch.tensor([1.0, 0.1])), round(choose_shift(torch.tensor([-2.0, -4.0])), 3)
-        (0.0, 4.2)
+        >>> choose_shift(torch.tensor([1.0, 0.1])), choose_shift(torch.tensor([-2.0, -4.5]))
+        (0.0, 4.75)
     """
     largest, smallest = float(values[0]), float(values[-1])
-    if smallest > 0:
+    if smallest > ROUNDING * largest:
         return 0.0
     spread = max(largest - smallest, abs(largest), 1e-12)
     return MARGIN * spread - smallest
@@ -95,13 +119,23 @@ def ritz_start(
 
     The coefficients come from one half of the nodes and the control's values from the other.
 
+    Arguments:
+        operator: T, unshifted.
+        right, left: networks with a basis; the same one for an eigenproblem.
+        measure_x, measure_y: reference measures of the two sides.
+        k: number of components.
+        generator: source of the nodes' randomness.
+        device, dtype: where and how the inner products are computed.
+        fields: further fields of the control, such as ``exact``.
+
     Raises:
-        ArgumentError: k above the width of the network.
+        ArgumentError: k above the number of independent functions of the network; a potential or kernel that
+            is not finite on the nodes.
     """
     basis_f = Basis(copy.deepcopy(right)).to(device=device, dtype=dtype)
     basis_g = basis_f if left is right else Basis(copy.deepcopy(left)).to(device=device, dtype=dtype)
 
-    def moments(replicates: int, n: int) -> list[Moments]:
+    def moments() -> list[Moments]:
         return replicate(
             operator,
             basis_f,
@@ -109,24 +143,25 @@ def ritz_start(
             measure_x,
             measure_y,
             generator=generator,
-            replicates=replicates,
-            n=n,
+            replicates=2,
+            n=node_count(operator),
             dtype=dtype,
             device=device,
         )
 
-    n = node_count(operator)
-    fit = average(moments(2, n))
+    fit = average(moments())
+    tolerance = START_TOLERANCE if operator.local else BASIS_TOLERANCE
+    shift = least = 0.0
     if left is right:
-        values, C = pencil(fit, k, tolerance=BASIS_TOLERANCE)
-        D, shift = C, choose_shift(values)
+        best, C = pencil(fit, k, tolerance=BASIS_TOLERANCE)
+        values, right_start = pencil(fit, k, tolerance=tolerance)
+        D, left_start, shift = C, right_start, choose_shift(best)
+        turned = Moments(fit.gram_f, fit.gram_g, -fit.form)
+        least = -float(pencil(turned, 1, tolerance=BASIS_TOLERANCE)[0])
     else:
-        values, C, D = singular_pencil(fit, k, tolerance=BASIS_TOLERANCE)
-        shift = 0.0
-    test = moments(2, n)
-    control = Result(
-        basis_f, basis_g, C, D, test, operator, measure_x, measure_y, label="control", **fields
-    )._with_signs()
-    return Start(values, shift, C, D, control)
-
-
+        values, C, D = singular_pencil(fit, k, tolerance=tolerance)
+        right_start, left_start = C, D
+    control = Spectrum(
+        basis_f, basis_g, C, D, moments(), operator, measure_x, measure_y, label="control", **fields
+    )
+    return Start(values, shift, right_start, left_start, least, control.with_signs())

@@ -1,12 +1,14 @@
 """The training loop."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
@@ -19,25 +21,41 @@ Loss = Callable[[nn.Module], Tensor]
 Values = Callable[[nn.Module], Tensor]
 
 
-@dataclass
+@dataclass(eq=False)
 class Trainer:
     """The state of a run, as callbacks see it.
 
-    Callbacks are called with it at every report; one that returns ``True`` ends the run.
-
     Attributes:
         model: the functions being trained.
-        averaged: the same with averaged parameters, which are what is evaluated.
+        averaged: the same with averaged parameters, ``averaged.module``, which are what is evaluated.
+        optimizer: what moves the parameters.
+        settings: limits, schedule, averaging.
         history: what has been reported so far.
+        began: ``time.perf_counter()`` when the run began.
         step: steps done.
+        losses: the losses since the last report.
+        good: the averaged state at the last report, all finite.
     """
 
     model: nn.Module
     averaged: AveragedModel
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     settings: Settings
-    history: History = field(default_factory=History)
+    history: History
+    began: float
     step: int = 0
+    losses: list[float] = field(default_factory=list)
+    good: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began."""
+        return time.perf_counter() - self.began
+
+    @property
+    def fraction(self) -> float:
+        """How much of the run is done, from 0 to 1."""
+        return self.settings.fraction(self.step, self.seconds)
 
 
 Callback = Callable[[Trainer], Any]
@@ -67,72 +85,80 @@ def train(
         lr: peak learning rate.
         began: ``time.perf_counter()`` at the start of the warm start, from which seconds count.
         optimum: the least possible loss, if it is known, for the history.
-        callbacks: called with the :class:`Trainer` at every report.
+        callbacks: called with the :class:`Trainer` at every report; one that returns ``True`` ends the run.
         progress: whether a progress bar is shown.
 
     Raises:
-        TrainingDiverged: the loss is no longer finite; the model is put back to its last good parameters.
+        TrainingDiverged: a loss or a value is no longer finite. The error's ``result`` is the
+            :class:`Trainer`, its averaged parameters put back to the last report.
     """
     began = time.perf_counter() if began is None else began
     optimizer = make_optimizer(settings.optimizer, model.parameters(), lr)
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
-    run = Trainer(model, averaged, optimizer, settings, History(optimum=optimum))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: settings.schedule(step, time.perf_counter() - began)
+    run = Trainer(
+        model, averaged, optimizer, settings, History(optimum=optimum), began, good=_state(averaged)
     )
-    total, bar = 0.0, tqdm(total=100, unit="%", disable=not progress, bar_format=BAR, leave=False)
-    good = _copy(averaged)
-    try:
-        while settings.fraction(run.step, time.perf_counter() - began) < 1:
-            loss = loss_of(model)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            total += (last := loss.detach().item())
-            if last != last or abs(last) == float("inf"):
-                averaged.load_state_dict(good)
-                raise TrainingDiverged(_diverged(run, last), step=run.step, result=(averaged.module, run.history))
-            optimizer.step()
-            schedule.step()
-            averaged.update_parameters(model)
-            run.step += 1
-            if run.step % settings.report_every == 0:
-                good = _copy(averaged)
-                _report(run, total / settings.report_every, values_of, time.perf_counter() - began, bar)
-                total = 0.0
-                if any([callback(run) is True for callback in callbacks]):
-                    run.history.stopped = "callback"
-                    break
-        else:
-            by_steps = settings.steps is not None and run.step >= settings.steps
-            run.history.stopped = "steps" if by_steps else "seconds"
-    except KeyboardInterrupt:
-        run.history.stopped = "interrupted"
-    finally:
-        bar.close()
+    schedule = LambdaLR(optimizer, lambda step: settings.schedule(step, run.seconds))
+    with tqdm(total=100, unit="%", disable=not progress, bar_format=BAR, leave=False) as bar:
+        try:
+            done = run.fraction >= 1
+            while not done:
+                loss = loss_of(model)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                run.losses.append(loss.item())
+                _check(run, "loss", run.losses[-1])
+                optimizer.step()
+                schedule.step()
+                averaged.update_parameters(model)
+                run.step += 1
+                done = run.fraction >= 1
+                if done or run.step % settings.report_every == 0:
+                    _report(run, values_of, bar)
+                    if any([callback(run) is True for callback in callbacks]) and not done:
+                        run.history.stopped, done = "callback", True
+        except KeyboardInterrupt:
+            run.history.stopped = "interrupted"
+        if run.step > max(run.history.step, default=0):
+            _report(run, values_of, bar)
+    by_steps = settings.steps is not None and run.step >= settings.steps
+    run.history.stopped = run.history.stopped or ("steps" if by_steps else "seconds")
     return run
 
 
 BAR = "{l_bar}{bar}| {elapsed}<{remaining} {postfix}"
 
 
-def _copy(model: nn.Module) -> dict[str, Tensor]:
+def _state(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
-def _report(run: Trainer, loss: float, values_of: Values, seconds: float, bar: Any) -> None:
-    values = values_of(run.averaged.module)
+def _report(run: Trainer, values_of: Values, bar: Any) -> None:
+    """Measure the averaged functions, note loss and values, and keep the state if they are finite."""
+    values = values_of(run.averaged.module).tolist()
+    _check(run, "values", *values)
+    run.good = _state(run.averaged)
+    mean = sum(run.losses) / len(run.losses)
+    run.losses.clear()
     run.history.step.append(run.step)
-    run.history.seconds.append(seconds)
-    run.history.loss.append(loss)
-    run.history.values.append(values.tolist())
-    bar.n = round(100 * run.settings.fraction(run.step, seconds), 1)
-    shown = " ".join(f"{v:.4g}" for v in values[:4].tolist()) + (" ..." if len(values) > 4 else "")
-    bar.set_postfix_str(f"step {run.step}, loss {loss:.6g}, values {shown}")
+    run.history.seconds.append(run.seconds)
+    run.history.loss.append(mean)
+    run.history.values.append(values)
+    bar.n = round(100 * run.fraction, 1)
+    shown = " ".join(f"{v:.4g}" for v in values[:4]) + (" ..." if len(values) > 4 else "")
+    bar.set_postfix_str(f"step {run.step}, loss {mean:.6g}, values {shown}")
 
 
-def _diverged(run: Trainer, loss: float) -> str:
-    return (
-        f"loss: got {loss} at step {run.step}; expected a finite number. The last good values, "
-        f"{run.history.values[-1] if run.history.values else 'those of the start'}, are kept in `result`. "
-        "Try a smaller lr, and check that the potential or kernel is finite at every point."
+def _check(run: Trainer, what: str, *numbers: float) -> None:
+    if all(map(math.isfinite, numbers)):
+        return
+    run.averaged.load_state_dict(run.good)
+    run.losses.clear()
+    kept = f"values {run.history.values[-1]}" if run.history.values else "the start"
+    got = ", ".join(f"{number:.6g}" for number in numbers)
+    raise TrainingDiverged(
+        f"{what}: got {got} at step {run.step}; expected finite numbers. The last good state, {kept}, is in "
+        "the error's `result`. Try a smaller lr; check that potential or kernel are finite at every point.",
+        step=run.step,
+        result=run,
     )

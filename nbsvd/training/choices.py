@@ -1,0 +1,203 @@
+"""What the caller of ``solve`` chose, checked before any work is done."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import nn
+
+from nbsvd._device import pick_device
+from nbsvd._errors import ArgumentError, nearest, require
+from nbsvd.functions import MLP
+from nbsvd.measures import Counting
+from nbsvd.objectives import Nesting, choose
+from nbsvd.operators import Operator
+from nbsvd.problems import Problem
+from nbsvd.training.settings import Settings
+
+METHODS = ("sgd",)
+OBJECTIVES = ("lora", "omm")
+NESTINGS = ("joint", "sequential", "none")
+WARM_STARTS = ("ritz",)
+NETWORK_OPTIONS = tuple(name for name in signature(MLP).parameters if name not in ("L", "dim", "generator"))
+
+NetworkMaker = Callable[[torch.Generator], nn.Module]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the caller of ``solve`` chose, besides problem and settings.
+
+    Arguments:
+        method: ``"sgd"``.
+        objective: ``"lora"`` or ``"omm"``.
+        nesting: its kind and the number of components.
+        warm_start: ``"ritz"`` or ``None``.
+        preset: ``"paper"`` or ``None``.
+        seed: seed of all randomness.
+        device, dtype: where and how the functions are trained.
+        network: arguments of the default network, or a function that makes another.
+    """
+
+    method: str
+    objective: str
+    nesting: Nesting
+    warm_start: str | None
+    preset: str | None
+    seed: int
+    device: torch.device
+    dtype: torch.dtype
+    network: NetworkMaker | Mapping[str, Any]
+
+
+def check_choices(
+    problem: Problem,
+    k: int,
+    settings: Settings,
+    *,
+    method: str,
+    objective: str,
+    nesting: str,
+    warm_start: str | None,
+    preset: str | None,
+    seed: int,
+    device: str | torch.device,
+    dtype: torch.dtype | None,
+    network: NetworkMaker | Mapping[str, Any] | None,
+    callbacks: Sequence[Callable[..., Any]],
+) -> Choices:
+    """Check what the caller chose, together with the problem and the settings.
+
+    Raises:
+        ArgumentError: for any of them, or for two that don't go together.
+    """
+    require(
+        isinstance(problem, Problem),
+        "problem",
+        got=type(problem).__name__,
+        expected="a Problem or the name of one",
+        remedy="Wrap an operator: Problem(operator, measure).",
+    )
+    check_k(problem, k)
+    nearest("method", method, METHODS)
+    nearest("objective", objective, OBJECTIVES)
+    nearest("nesting", nesting, NESTINGS)
+    if warm_start is not None:
+        nearest("warm_start", warm_start, WARM_STARTS)
+    if objective == "omm":
+        check_omm(problem.operator)
+    if not problem.operator.self_adjoint:
+        check_bounded(problem.operator)
+    require(
+        isinstance(seed, int) and not isinstance(seed, bool), "seed", got=repr(seed), expected="an integer"
+    )
+    require(
+        dtype in (None, torch.float32, torch.float64),
+        "dtype",
+        got=dtype,
+        expected="torch.float32 or torch.float64",
+    )
+    check_nodes(problem, settings)
+    matrix = isinstance(problem.measure, Counting)
+    check_network(network, matrix)
+    for callback in callbacks:
+        require(callable(callback), "callbacks", got=repr(callback), expected="functions of the Trainer")
+    dtype = torch.float64 if matrix else dtype or torch.float32
+    where = pick_device(device, dtype)
+    if isinstance(network, Mapping) or network is None:
+        network = {**settings.network, **(network or {})}
+    return Choices(
+        method,
+        objective,
+        Nesting(nesting, k),
+        warm_start,
+        preset,
+        seed,
+        torch.device("cpu") if matrix else where,
+        dtype,
+        network,
+    )
+
+
+def check_k(problem: Problem, k: int) -> None:
+    """Refuse a number of components below one, or above what the operator or its exact answer has."""
+    whole = isinstance(k, int) and not isinstance(k, bool)
+    require(whole and k >= 1, "k", got=repr(k), expected="an integer, at least 1")
+    sizes = [m.n for m in (problem.measure, problem.left_measure) if isinstance(m, Counting)]
+    require(
+        not sizes or k <= min(sizes),
+        "k",
+        got=k,
+        expected=f"at most {min(sizes, default=0)}, the smaller side of the matrix",
+        remedy="A matrix has no more singular values than rows or columns.",
+    )
+    if problem.exact is not None:
+        problem.exact.completed(k)  # refuses what it does not know
+
+
+def check_bounded(operator: Operator) -> None:
+    """Refuse an SVD of an unbounded operator."""
+    if not operator.bounded:
+        raise ArgumentError(
+            "operator",
+            got=f"an SVD of {type(operator).__name__}, which is unbounded",
+            expected="a bounded operator, such as Integral or Matrix",
+            remedy="The low-rank loss of an unbounded operator has no minimum. "
+            "Use eigsh for the top of its spectrum.",
+        )
+
+
+def check_omm(operator: Operator) -> None:
+    """Refuse the orbital-minimisation objective where it has no minimum."""
+    if not operator.self_adjoint or not operator.bounded:
+        raise unfit_for_omm(
+            f"{type(operator).__name__}, which is "
+            + ("unbounded below" if operator.self_adjoint else "not self-adjoint")
+        )
+
+
+def unfit_for_omm(what: str) -> ArgumentError:
+    """Return the error for an operator that is not bounded, self-adjoint and positive."""
+    return ArgumentError(
+        "objective",
+        got=f"'omm' for {what}",
+        expected="a bounded self-adjoint operator with no negative values",
+        remedy="One negative value and the loss has no minimum. Use objective='lora'.",
+    )
+
+
+def check_nodes(problem: Problem, settings: Settings) -> None:
+    """Refuse nodes that a measure can't place, and an estimator that is wrong for them."""
+    for measure in (problem.measure, problem.left_measure):
+        kind = settings.kind or measure.training_kind
+        if kind not in measure.kinds:
+            nearest("kind", kind, measure.kinds)
+        choose(kind, settings.moment, size=settings.batch_size)
+
+
+def check_network(network: Any, matrix: bool) -> None:
+    """Refuse what is neither arguments of the default network nor a function that makes one."""
+    require(
+        not (matrix and network is not None),
+        "network",
+        got="a network for a matrix",
+        expected="None",
+        remedy="The functions of a matrix problem are its vectors.",
+    )
+    require(
+        network is None or isinstance(network, Mapping) or callable(network),
+        "network",
+        got=type(network).__name__,
+        expected="a dictionary of arguments, or a function of a torch.Generator that returns a module",
+    )
+    require(
+        not isinstance(network, nn.Module),
+        "network",
+        got=f"the module {type(network).__name__}",
+        expected="a function of a torch.Generator that returns one",
+        remedy="Write network=lambda generator: module.",
+    )
+    for name in network if isinstance(network, Mapping) else ():
+        nearest("network", name, NETWORK_OPTIONS)
