@@ -59,6 +59,15 @@ def provenance(*packages: str) -> dict[str, Any]:
     }
 
 
+def keep_freed_memory() -> None:
+    """Let the C library keep freed blocks from now on, instead of returning them to the system.
+
+    glibc returns large blocks until it has seen one as large come back (up to 32 MB). Page faults would
+    then depend on what ran before; a real run frees blocks this large early on.
+    """
+    torch.empty(31 * 2**18)
+
+
 def describe(about: dict[str, Any]) -> str:
     """One or two lines for the top of a printed table."""
     machine, load = about["machine"], about["machine"]["load_average"]

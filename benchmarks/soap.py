@@ -1,7 +1,7 @@
 """Time of one SOAP step for nine disjoint networks: the library on the batched tensors, the library on one
 parameter per network and layer, and ours; torch's Adam as the floor. All in one process, taking turns.
 
-    OMP_NUM_THREADS=1 python benchmarks/soap.py --threads 1 --out soap.json
+    OMP_NUM_THREADS=1 python benchmarks/soap.py --threads 1 --record
 
 Only ``optimizer.step()`` is timed, on gradients drawn beforehand, in blocks that hold whole refresh periods.
 Ours and the library per network do the same arithmetic (tests/test_soap.py). The library on the batched
@@ -10,20 +10,15 @@ compares time per step, not progress per step.
 """
 
 import argparse
-import datetime
-import importlib.metadata
 import itertools
-import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytorch_optimizer
 import torch
+from _machine import describe, keep_freed_memory, provenance, record
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -120,21 +115,6 @@ def measure(
     return result
 
 
-def machine() -> dict[str, Any]:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": names[0] if names else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "pytorch_optimizer": importlib.metadata.version("pytorch-optimizer"),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time of one SOAP step for nine disjoint networks.")
     parser.add_argument("--threads", type=int, default=1, help="torch.set_num_threads (default 1)")
@@ -142,20 +122,16 @@ def main() -> None:
     parser.add_argument("--frequency", type=int, default=10, help="steps between refreshes (default 10)")
     parser.add_argument("--repeats", type=int, default=15, help="blocks for each contender (default 15)")
     parser.add_argument("--seconds", type=float, default=3.0, help="per contender and shape (default 3)")
-    parser.add_argument("--out", type=Path, help="write the numbers to this file as JSON")
+    parser.add_argument("--record", action="store_true", help="keep the numbers in benchmarks/results")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
-    about = machine()
-    print(", ".join(f"{key} {value}" for key, value in about.items()))
+    keep_freed_memory()
+    report = provenance("pytorch-optimizer")
+    print(describe(report))
     print(f"{args.dtype}, refresh every {args.frequency} steps, {args.repeats} blocks\n")
     print(f"{'9 networks':<18}{'optimizer':<24}{'ms / step':>10}{'quartiles':>18}{'ours is faster by':>20}")
-    report: dict[str, Any] = {"date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
-    report |= {
-        "machine": about,
-        "options": {k: v for k, v in vars(args).items() if k != "out"},
-        "results": {},
-    }
+    report["results"] = {}
     for shape, widths in SHAPES.items():
         result = measure(widths, getattr(torch, args.dtype), args.frequency, args.seconds, args.repeats)
         report["results"][shape] = result
@@ -164,11 +140,8 @@ def main() -> None:
             ratio = row["median_ms"] / result["ours"]["median_ms"]
             spread = f"{low:.3f} - {high:.3f}"
             print(f"{shape:<18}{name:<24}{row['median_ms']:>10.3f}{spread:>18}{ratio:>19.2f}x")
-    load = report["machine"]["load_average"]
-    if load is not None and load > 0.5:
-        print(f"\nOther work was running (load average {load:.1f} at the start): indicative numbers only.")
-    if args.out:
-        args.out.write_text(json.dumps(report, indent=2) + "\n")
+    if args.record:
+        print("Recorded in", record(f"soap-{args.threads}threads", report).name)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def solve(
         dtype: dtype of training, float32 unless given; matrices and every evaluation use float64.
         seed: seed of all randomness of the run.
         warm_start: ``"ritz"``, or ``None`` for random heads.
-        preset: ``"paper"`` for the setting of Ryu et al., section 4.
+        preset: ``"paper"`` for the setting of Ryu et al., section 4, which has random heads.
         callbacks: called with the :class:`~nbsvd.training.Trainer` at every report; ``True`` ends the run.
             Not for a matrix.
         progress: whether a progress bar is shown.
@@ -163,6 +163,13 @@ def load(
             remedy="Pass it: nbsvd.load(path, problem=my_problem).",
         )
         problem = problems.get(name, **info["options"])
+    dims = [problem.measure.dim, problem.left_measure.dim]
+    require(
+        dims == stored.description["dims"],
+        "problem",
+        got=f"points of {dims} coordinates, right and left",
+        expected=f"the problem it was solved for, with {stored.description['dims']}",
+    )
     return Result.restore(
         stored,
         model,

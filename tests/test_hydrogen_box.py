@@ -10,8 +10,7 @@ from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
 from nbsvd._errors import ArgumentError
-from nbsvd.exact import Hydrogen2DBox
-from nbsvd.exact import Exact, Hydrogen2D
+from nbsvd.exact import Exact, Hydrogen2D, Hydrogen2DBox
 
 D = 50.0
 ALL = 27

@@ -1,4 +1,6 @@
-"""The Ritz start: what SciPy says of the same moments, heads at the optimum of the objective, and the shift."""
+"""The Ritz start: what SciPy says of the same moments, heads at the objective's optimum, and the shift."""
+
+from dataclasses import replace
 
 import pytest
 import scipy.linalg
@@ -13,7 +15,7 @@ from nbsvd.objectives import Nesting, lora_evd, lora_svd, omm
 from nbsvd.operators import Integral, Matrix, Schrodinger
 from nbsvd.spectrum import replicate
 from nbsvd.spectrum.moments import average
-from nbsvd.training import Start, ritz_start
+from nbsvd.training import ritz_start
 from nbsvd.training.start import Basis, choose_shift, has_basis
 from nbsvd.training.tables import least_value, safe_shift
 
@@ -25,9 +27,10 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def network(L, dim, width=6, seed=0):
-    features = Features(dim, scales=[1.0, 3.0])
-    net = MLP(L, dim, widths=(8, width), features=features, generator=generator(seed))
+def network(L, dim, width=4, seed=0):
+    """A small trunk whose functions are far from dependent, so that no direction is left out."""
+    features = Features(dim, scales=[0.1, 0.5])
+    net = MLP(L, dim, widths=(width,), features=features, weight_gain=4.0, generator=generator(seed))
     return net.to(f64)
 
 
@@ -52,7 +55,7 @@ def test_ritz_values_and_vectors_are_those_of_scipy(operator, measure):
     m = moments_of(operator, basis, basis, measure, measure)
     values, vectors = scipy.linalg.eigh(m.form.numpy(), m.gram_f.numpy())
     assert start.values.tolist() == pytest.approx(values[::-1][:2].tolist(), rel=1e-8)
-    assert start.least == pytest.approx(values[0], rel=1e-6, abs=1e-10)
+    assert start.least == pytest.approx(values[0], rel=1e-4, abs=1e-10)
     S = m.gram_f
     cosines = (start.right.t() @ S @ torch.from_numpy(vectors[:, ::-1][:, :2].copy())).abs()
     torch.testing.assert_close(cosines, torch.eye(2, dtype=f64), rtol=0, atol=1e-5)
@@ -63,15 +66,15 @@ def test_ritz_values_and_vectors_are_those_of_scipy(operator, measure):
 def test_singular_values_and_vectors_are_those_of_scipy():
     unit = Uniform(0.0, 1.0)
     T = Integral(lambda x, y: (x < y.t()).to(x), unit, unit, self_adjoint=False)
-    right, left = network(3, 1), network(3, 1, width=7, seed=1)
+    right, left = network(3, 1), network(3, 1, width=5, seed=1)
     start = ritz_start(T, right, left, unit, unit, 3, generator=generator(5), device=CPU)
     m = moments_of(T, Basis(right), Basis(left), unit, unit)
     root_f, root_g = (scipy.linalg.sqrtm(S.numpy()).real for S in (m.gram_f, m.gram_g))
     half = scipy.linalg.solve(root_g, m.form.numpy())
-    U, s, Vt = scipy.linalg.svd(scipy.linalg.solve(root_f, half.T).T)
+    _, s, Vt = scipy.linalg.svd(scipy.linalg.solve(root_f, half.T).T)
     assert start.values.tolist() == pytest.approx(s[:3].tolist(), rel=1e-7)
-    assert start.right.shape == (7, 3)
-    assert start.left.shape == (8, 3)
+    assert start.right.shape == (5, 3)
+    assert start.left.shape == (6, 3)
     one = torch.eye(3, dtype=f64)
     torch.testing.assert_close(start.right.t() @ m.gram_f @ start.right, one)
     torch.testing.assert_close(start.left.t() @ m.gram_g @ start.left, one)
@@ -79,7 +82,6 @@ def test_singular_values_and_vectors_are_those_of_scipy():
     cosines = start.right.t() @ torch.from_numpy(root_f @ Vt[:3].T)
     torch.testing.assert_close(cosines.abs(), one, rtol=0, atol=1e-5)
     assert (start.shift, start.least) == (0.0, 0.0)
-    assert U.shape == (8, 8)
 
 
 def test_the_start_changes_no_parameter_and_draws_only_from_its_generator():
@@ -95,28 +97,21 @@ def test_the_start_changes_no_parameter_and_draws_only_from_its_generator():
     assert torch.equal(first.right, second.right)
 
 
-NESTINGS = [Nesting.joint(3), Nesting.none(3), Nesting.joint(3, [0.2, 0.3, 0.5])]
-
-
-@pytest.mark.parametrize("nesting", NESTINGS, ids=["joint", "none", "weighted"])
 @pytest.mark.parametrize("name", ["oscillator2d", "hydrogen2d", "brownian"])
-def test_heads_start_at_the_optimum_of_the_objective(name, nesting):
-    """The loss of Ritz functions scaled to sqrt(mu + shift) is -sum m (mu + shift)^2, and no head does better."""
+def test_heads_start_at_the_optimum_of_the_objective(name):
+    """The loss of Ritz functions scaled to sqrt(mu + shift) is -sum m (mu + shift)^2: no head does better."""
     result = nbsvd.solve(name, 3, steps=0, dtype=f64, progress=False)
-    shift, model = result.info["shift"], result.right_model
-    nodes = result.measure_x.nodes(
-        20000 if result.operator.local else 2000,
-        kind=result.measure_x.evaluation_kind,
-        generator=generator(3),
-    )
-    with torch.no_grad():
-        f, Tf = result.operator.shift(shift).evaluate(model, nodes)
-        loss = lora_evd(f, Tf, nesting, weights=nodes.weights, moment="plain")
+    shift, model, measure = result.info["shift"], result.right_model, result.measure_x
+    count = 20000 if result.operator.local else 2000
+    nodes = measure.nodes(count, kind=measure.evaluation_kind, generator=generator(3))
     mu = result.values + shift
     assert (mu > 0).all()
-    best = -(nesting.vector * mu**2).sum()
-    # What differs: the nodes, and the strong form here against the weak form there.
-    assert loss.item() == pytest.approx(best.item(), rel=2e-4)
+    with torch.no_grad():
+        f, Tf = result.operator.shift(shift).evaluate(model, nodes)
+        for nesting in (Nesting.joint(3), Nesting.none(3), Nesting.joint(3, [0.2, 0.3, 0.5])):
+            loss = lora_evd(f, Tf, nesting, weights=nodes.weights, moment="plain")
+            # What differs: the nodes, and the strong form here against the weak form there.
+            assert loss.item() == pytest.approx(-(nesting.vector * mu**2).sum().item(), rel=2e-4)
     gram = (nodes.weights[:, None] * f).t() @ f / len(nodes)
     torch.testing.assert_close(gram, torch.diag(mu), rtol=2e-3, atol=2e-3 * float(mu[0]))
 
@@ -188,15 +183,15 @@ def test_an_untrained_result_is_its_own_control_up_to_nodes():
     [
         ([3.0, 1.0], 0.0),
         ([3.0, 1e-6], 0.0),
-        ([3.0, 1e-15], 0.3),  # zero up to rounding
-        ([3.0, 0.0], 0.3),
-        ([3.0, -1.0], 1.4),
-        ([-2.0, -4.5], 4.75),
-        ([-2.0], 2.2),
-        ([0.0, 0.0], 1e-13),
+        ([3.0, 1e-15], 0.9),  # zero up to rounding
+        ([3.0, 0.0], 0.9),
+        ([3.0, -1.0], 2.2),
+        ([-2.0, -4.5], 5.25),
+        ([-2.0], 2.6),
+        ([0.0, 0.0], 3e-13),
     ],
 )
-def test_shift_lifts_the_smallest_value_to_a_tenth_of_the_spread(values, shift):
+def test_shift_lifts_the_smallest_value_to_three_tenths_of_the_spread(values, shift):
     assert choose_shift(torch.tensor(values, dtype=f64)) == pytest.approx(shift, rel=1e-6)
 
 
@@ -225,7 +220,10 @@ def test_safe_shift_leaves_positive_matrices_alone():
 
 def test_no_component_starts_at_zero():
     one = torch.eye(3, dtype=f64)
-    start = Start(torch.tensor([4.0, 1.0, 1e-9], dtype=f64), 0.0, one, one, 0.0, control=None)
+    net = network(3, 1)
+    T = Integral(lambda x, y: torch.exp(-((x - y.t()) ** 2)), Gaussian(1))
+    start = ritz_start(T, net, net, Gaussian(1), Gaussian(1), 3, generator=generator(5), device=CPU)
+    start = replace(start, values=torch.tensor([4.0, 1.0, 1e-9], dtype=f64), right=one, left=one)
     right, left = start.scaled(0.0)
     assert right.diagonal().tolist() == pytest.approx([2, 1, 2 * 1e-3**0.5])
     assert torch.equal(right, left)
@@ -252,7 +250,7 @@ def test_without_a_warm_start_the_heads_stay_random_and_the_control_is_the_same(
 
 
 def test_a_shift_is_found_for_functions_that_decay_too_slowly():
-    """A law twice as wide as the modes: Ritz values are poor, and the shift still makes all values positive."""
+    """A law much wider than the modes: poor Ritz values, and still a shift that makes all values positive."""
     problem = nbsvd.Problem(Schrodinger(lambda x: (x**2).sum(1)), Lebesgue(Radial(2, scale=4.0)))
     result = nbsvd.solve(problem, 3, steps=0, progress=False)
     assert (torch.tensor([-2.0, -4.0, -4.0]) + result.info["shift"] > 0).all()

@@ -3,8 +3,8 @@
     python book/_templates/new_lab.py NAME "TITLE"    write book/labs/NAME.ipynb
     python book/_templates/new_lab.py --set-up        renew the cell in every lab
 
-The new notebook has the parts that every lab has; CONTRIBUTING.md, "A new lab", says what
-they are for, and tests/test_labs.py holds every lab to it.
+The new notebook has the parts that every lab has. CONTRIBUTING.md, "A new lab", says
+what they are for, and tests/test_labs.py holds every lab to it.
 """
 
 import sys
@@ -35,8 +35,8 @@ EXERCISE = """### Exercise 1: a name
 
 By hand | code with a check | predict, then run | open-ended. *About ... minutes.*
 
-What is given, what is asked, in which units and shapes. Write `answer` in the next cell;
-the cell after it checks it.
+What is given, what is asked, in which units and shapes. Write `answer` in the next
+cell; the cell after it checks it.
 """
 
 STUB = """def answer(n):
@@ -90,19 +90,25 @@ def set_up() -> str:
     return (HERE / "set_up.py").read_text(encoding="utf-8").rstrip("\n")
 
 
+def set_up_cell() -> Any:
+    """Return the set-up cell: folded in the page, never compared."""
+    prompts = {
+        "code_prompt_show": "Show the set-up cell",
+        "code_prompt_hide": "Hide it",
+    }
+    metadata = {"mystnb": prompts, "tags": ["hide-input", "nbval-ignore-output"]}
+    return new_code_cell(set_up(), id="set-up", metadata=metadata)
+
+
 def lab(title: str) -> Any:
     """Return a new lab as a notebook."""
 
-    def code(name: str, source: str, *tags: str) -> Any:
-        return new_code_cell(
-            source.rstrip("\n"),
-            id=name,
-            metadata={"tags": list(tags)} if tags else {},
-        )
+    def code(name: str, source: str) -> Any:
+        return new_code_cell(source.rstrip("\n"), id=name)
 
     cells = [
         new_markdown_cell(OPENING.format(title=title).rstrip("\n"), id="opening"),
-        code("set-up", set_up(), "hide-input", "nbval-ignore-output"),
+        set_up_cell(),
         new_markdown_cell(EXERCISE.rstrip("\n"), id="exercise-1"),
         code("exercise-1-answer", STUB),
         code("exercise-1-check", CHECK),

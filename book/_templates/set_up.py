@@ -30,7 +30,7 @@ if importlib.util.find_spec("nbsvd") is None:
         done = subprocess.run(pip + options, capture_output=True, text=True)
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-        raise ModuleNotFoundError(f"{SOURCE} can't be installed: {why} {remedy}")
+        raise ModuleNotFoundError(f"{SOURCE} can't be installed ({why}). {remedy}")
     importlib.invalidate_caches()
 
 import torch

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nbsvd._errors import require
-from nbsvd.functions.jet import Jet, Pointwise, Real, coordinates, dtype_name, hold, jet_of, squared_radius
+from nbsvd.functions.jet import Jet, Pointwise, Real, deriving, dtype_name, hold, jet_of, squared_radius
 
 
 class Factor(Pointwise):
@@ -73,15 +73,19 @@ class BoxFactor(Factor):
         """Return the factor's jet."""
         D, scale = self.half_width, 1 / ((math.sqrt(2) - 1) * self.half_width)
         z = x if self.center is None else x - self.center
-        inside = (z.abs() <= D).to(x.dtype)
-        root = torch.sqrt(2 * D * D - z.clamp(-D, D) ** 2)
-        axes = coordinates(z, live=live).map(
-            scale * (root - D), -scale * inside * z / root, -scale * inside * 2 * D * D / root**3
-        )
-        product = Jet(axes.value[:, :1], axes.derivatives[..., :1], live)
-        for i in range(1, x.shape[1]):
-            product = product * Jet(axes.value[:, i : i + 1], axes.derivatives[..., i : i + 1], live)
-        return product
+        within = z.clamp(-D, D)
+        square = 2 * D * D - within * within
+        root = torch.sqrt(square)
+        axes = scale * (root - D)
+        with deriving(live):
+            slope = (z == within) / root
+            first, second = slope * within, 2 * D * D * slope / square
+            rest = torch.full_like(axes, -scale)
+            for i in range(1, z.shape[1]):
+                rest = rest * axes.roll(i, 1)  # the product over all axes but one
+            laplacian = (second * rest).sum(1, keepdim=True)
+            derivatives = torch.cat([first * rest, laplacian], 1).t().unsqueeze(-1)
+        return Jet(axes.prod(1, keepdim=True), derivatives, live)
 
 
 class DecayFactor(Factor):

@@ -147,20 +147,21 @@ class Features(Pointwise):
     def jet(self, x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:
         """Return the features with gradients and Laplacians."""
         q = squared_radius(x, self.center, live=live)
-        z = coordinates(x - self.center, live=live)
+        z = x - self.center
         scales = self.log_scales.exp()
         shrink = torch.rsqrt(scales**2 + q.value)
         with q.derive():
-            first, second = -0.5 * shrink**3, 0.75 * shrink**5
+            cube = shrink**3
+            first, second = -0.5 * cube, 0.75 * cube * shrink**2
         inverse = q.map(shrink, first, second)
-        slots = [
-            Jet(z.value[:, i : i + 1], z.derivatives[..., i : i + 1], live) * inverse for i in range(self.dim)
-        ]
-        # the order of `forward`: coordinate first, scale second
-        bounded = concatenate(slots)
+        with q.derive():  # of z_i times shrink, the axes are (derivative, B, i, scale)
+            bounded = z[:, :, None] * inverse.derivatives[:, :, None]
+            bounded[:-1].diagonal(dim1=0, dim2=2).add_(shrink[:, :, None])
+            bounded[-1].add_(inverse.gradient.transpose(0, 1), alpha=2)
         with q.derive():
             derivatives = scales * inverse.derivatives
-        parts = [bounded, Jet(scales * inverse.value, derivatives, live)]
+        value = (z[:, :, None] * shrink[:, None]).flatten(1)
+        parts = [Jet(value, bounded.flatten(2), live), Jet(scales * inverse.value, derivatives, live)]
         for cusp in self.cusps:
             r = radius(x, cusp, live=live)
             total = scales + r.value

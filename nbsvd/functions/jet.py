@@ -63,17 +63,26 @@ class Jet:
         live = self.live or other.live
         with deriving(live):
             u, v = self.value.unsqueeze(-3), other.value.unsqueeze(-3)
-            derivatives = u * other.derivatives + v * self.derivatives
-            cross = 2 * (self.gradient * other.gradient).sum(-3, keepdim=True)
-            derivatives = torch.cat([derivatives[..., :-1, :, :], derivatives[..., -1:, :, :] + cross], -3)
+            derivatives = torch.addcmul(u * other.derivatives, v, self.derivatives)
+            derivatives[..., -1, :, :].add_((self.gradient * other.gradient).sum(-3), alpha=2)
         return Jet(self.value * other.value, derivatives, live)
 
-    def map(self, value: Tensor, first: Tensor, second: Tensor) -> "Jet":
-        """Apply a scalar function given its value and two derivatives at ``self.value``."""
+    def map(self, value: Tensor, first: Tensor, second: Tensor, *, consume: bool = False) -> "Jet":
+        """Apply a scalar function given its value and two derivatives at ``self.value``.
+
+        With ``consume`` this jet is given up, and its memory is used again where no graph holds it.
+        """
         with self.derive():
-            squared = (self.gradient * self.gradient).sum(-3, keepdim=True)
-            scaled = first.unsqueeze(-3) * self.derivatives
-            scaled[..., -1:, :, :] += second.unsqueeze(-3) * squared
+            axes = self.gradient.unbind(-3)
+            squared = axes[0] * axes[0]
+            for slope in axes[1:]:
+                squared = squared.addcmul(slope, slope) if self.live else squared.addcmul_(slope, slope)
+            factor = first.unsqueeze(-3)
+            if consume and not self.live and first.shape[-2:] == squared.shape[-2:]:
+                scaled = self.derivatives.mul_(factor)
+            else:
+                scaled = self.derivatives * factor
+            scaled[..., -1, :, :].addcmul_(second, squared)
         return Jet(value, scaled, self.live)
 
     def linear(self, weight: Tensor, bias: Tensor | None = None) -> "Jet":
@@ -84,18 +93,20 @@ class Jet:
             bias: ``(1, m)`` or ``(L, 1, m)``.
         """
         value = self.value @ weight if bias is None else torch.add(self.value @ weight, bias)
+        return Jet(value, self.derivatives_through(weight), self.live)
+
+    def derivatives_through(self, weight: Tensor) -> Tensor:
+        """Return ``derivatives @ weight``, for networks side by side one product each for all streams."""
         with self.derive():
-            if weight.ndim == 3 and self.derivatives.ndim == 4:  # one product per network for all streams
-                L, streams, B, n = self.derivatives.shape
-                rows = self.derivatives.reshape(L, streams * B, n)
-                derivatives = torch.bmm(rows, weight).view(L, streams, B, -1)
-            elif weight.ndim == 3:  # shared features enter L networks
-                streams, B, n = self.derivatives.shape
-                rows = self.derivatives.reshape(1, streams * B, n).expand(len(weight), -1, -1)
-                derivatives = torch.bmm(rows, weight).view(len(weight), streams, B, -1)
-            else:
-                derivatives = self.derivatives @ weight
-        return Jet(value, derivatives, self.live)
+            if weight.ndim == 2:
+                return self.derivatives @ weight
+            streams, B, n = self.derivatives.shape[-3:]
+            rows = self.derivatives.reshape(-1, streams * B, n)
+            if self.derivatives.ndim == 3:  # shared features enter all networks
+                rows = rows.expand(len(weight), -1, -1)
+            if weight.shape[2] == 1:  # a column on the right would take four times as long
+                return torch.bmm(weight.mT, rows.mT).view(len(weight), streams, B, 1)
+            return torch.bmm(rows, weight).view(len(weight), streams, B, -1)
 
     def __add__(self, other: "Jet") -> "Jet":
         """Add two jets."""
@@ -122,7 +133,7 @@ def coordinates(x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:
     """Return the jet of the coordinates: gradient the identity, Laplacian zero."""
     B, d = x.shape
     derivatives = torch.zeros(d + 1, B, d, dtype=x.dtype, device=x.device)
-    derivatives[torch.arange(d), :, torch.arange(d)] = 1
+    derivatives[:d].diagonal(dim1=0, dim2=2).fill_(1)
     return Jet(x, derivatives, live)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nbsvd._errors import nearest, require
 from nbsvd.functions.activations import ACTIVATIONS
 from nbsvd.functions.features import Features
-from nbsvd.functions.jet import Jet, Pointwise, Real, check_points, coordinates, dtype_name
+from nbsvd.functions.jet import Jet, Pointwise, Real, check_points, deriving, dtype_name
 
 
 class BatchedLinear(nn.Module):
@@ -38,11 +38,19 @@ class BatchedLinear(nn.Module):
         """Return ``h @ weight + bias``; a two-dimensional ``h`` enters every network."""
         if h.ndim == 2:
             h = h.expand(len(self.weight), *h.shape)
+        if self.weight.shape[2] == 1:  # a product with one column for each network is slow
+            return self.bias + (h * self.weight.mT).sum(-1, keepdim=True)
         return torch.baddbmm(self.bias, h, self.weight)
 
     def jet(self, h: Jet) -> Jet:
         """Carry a jet through the layer."""
-        return h.linear(self.weight, self.bias)
+        return Jet(self(h.value), h.derivatives_through(self.weight), h.live)
+
+    def coordinates_jet(self, x: Tensor, *, live: bool = False) -> Jet:
+        """Return the jet of the layer over bare coordinates; its derivatives are the same at all points."""
+        with deriving(live):
+            derivatives = torch.cat([self.weight, torch.zeros_like(self.bias)], 1)[:, :, None]
+        return Jet(self(x), derivatives, live)
 
 
 class MLP(Pointwise):
@@ -152,26 +160,27 @@ class MLP(Pointwise):
         """Return the jet of the last hidden layers."""
         check_points(x, self.dim)
         value, derivatives = ACTIVATIONS[self.activation]
-        h = coordinates(x, live=live) if self.features is None else self.features.jet(x, live=live)
+        h: Jet | None = None if self.features is None else self.features.jet(x, live=live)
         for layer in self.hidden:
             assert isinstance(layer, BatchedLinear)
-            a = layer.jet(h)
+            a = layer.coordinates_jet(x, live=live) if h is None else layer.jet(h)
             y = value(a.value)
             with a.derive():
                 first, second = derivatives(a.value, y)
-            h = a.map(y, first, second)
+            h = a.map(y, first, second, consume=True)
+        assert h is not None
         return h
 
     def forward(self, x: Float[Tensor, "B d"]) -> Float[Tensor, "B L"]:
         """Return the values of all components."""
         out: Tensor = self.head(self.trunk(x))
-        return out[:, :, 0].t() if self.disjoint else out[0]
+        return out.squeeze(-1).t() if self.disjoint else out[0]
 
     def jet(self, x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:
         """Return values, gradients and Laplacians of all components."""
         out = self.head.jet(self.trunk_jet(x, live=live))
         if self.disjoint:
-            return Jet(out.value[:, :, 0].t(), out.derivatives[..., 0].permute(1, 2, 0), out.live)
+            return Jet(out.value.squeeze(-1).t(), out.derivatives.squeeze(-1).permute(1, 2, 0), out.live)
         return Jet(out.value[0], out.derivatives[0], out.live)
 
     def first_basis(self, x: Float[Tensor, "B d"]) -> Float[Tensor, "B H"]:

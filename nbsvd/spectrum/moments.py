@@ -13,7 +13,11 @@ from nbsvd.operators import Operator
 
 Function = Callable[[Tensor], Tensor]
 REPLICATES = 8
-LOCAL_NODES, KERNEL_NODES = 8192, 2048  # nodes of one replicate; a kernel's matrix is their square
+LOCAL_NODES, LINE_NODES = (
+    8192,
+    2048,
+)  # of one replicate, for a local operator in the plane or space and on a line
+KERNEL_NODES = 2048  # a kernel's matrix is their square
 CHUNK = 4096
 RANK_TOLERANCE = 1e-12
 
@@ -83,9 +87,11 @@ def measure_moments(
     return Moments(wf.t() @ f, wg.t() @ g, wg.t() @ applied(operator, right, f, nodes_x, nodes_y.x))
 
 
-def node_count(operator: Operator) -> int:
+def node_count(operator: Operator, measure: Measure) -> int:
     """Return how many nodes one replicate uses."""
-    return LOCAL_NODES if operator.local else KERNEL_NODES
+    if operator.local:
+        return LOCAL_NODES if measure.dim > 1 else LINE_NODES
+    return KERNEL_NODES
 
 
 def replicate(
@@ -107,7 +113,7 @@ def replicate(
     Their mean is the estimate and their spread its error. Where the nodes are all there are (indices of a
     matrix, rows of a data set) one set is enough and the error is zero.
     """
-    n = node_count(operator) if n is None else n
+    n = node_count(operator, measure_x) if n is None else n
     finite = isinstance(measure_x, (Counting, Empirical)) and isinstance(measure_y, (Counting, Empirical))
     parts = []
     for _ in range(1 if finite else replicates):

@@ -121,7 +121,10 @@ class Spectrum:
         kind = measure.evaluation_kind
         generator = None if kind == "quadrature" else torch.Generator().manual_seed(NODE_SEED)
         return measure.nodes(
-            n or node_count(self.operator), kind=kind, generator=generator, device=self.mix_right.device
+            n or node_count(self.operator, measure),
+            kind=kind,
+            generator=generator,
+            device=self.mix_right.device,
         )
 
     def with_signs(self: Same) -> Same:

@@ -112,7 +112,7 @@ def check_choices(
         method,
         objective,
         Nesting(nesting, k),
-        warm_start,
+        None if preset == "paper" else warm_start,  # the paper starts from random heads
         preset,
         seed,
         torch.device("cpu") if matrix else where,

@@ -199,7 +199,7 @@ class Session:
 
     def values(self) -> Callable[[nn.Module], Tensor]:
         """Return the function that measures values on fixed nodes, independent of training, for reports."""
-        p, n = self.problem, node_count(self.problem.operator) // 4
+        p, n = self.problem, node_count(self.problem.operator, self.problem.measure) // 4
         nodes = [
             m.nodes(
                 n,

@@ -18,7 +18,7 @@ from nbsvd.spectrum.moments import average, node_count
 # large coefficients of opposite sign, because the operator then magnifies each small change of the network
 # beneath them.
 BASIS_TOLERANCE, START_TOLERANCE = 1e-10, 1e-6
-MARGIN = 0.1
+MARGIN = 0.3
 FLOOR = 1e-3
 ROUNDING = 1e-12
 
@@ -85,15 +85,15 @@ def choose_shift(values: Tensor) -> float:
     """Return the number to add to a self-adjoint operator so that its first k values are positive.
 
     Ritz values lie below the exact ones, so positive Ritz values need no shift. Otherwise the smallest is
-    lifted to a tenth of the spread: components with a negative value would be driven to zero, and would hold
-    back the others.
+    lifted to three tenths of the spread: components with a negative value would be driven to zero, and would
+    hold back the others; one with a small value would be slow.
 
     Arguments:
         values: Ritz values, descending, ``(k,)``.
 
     Example:
         >>> choose_shift(torch.tensor([1.0, 0.1])), choose_shift(torch.tensor([-2.0, -4.5]))
-        (0.0, 4.75)
+        (0.0, 5.25)
     """
     largest, smallest = float(values[0]), float(values[-1])
     if smallest > ROUNDING * largest:
@@ -144,7 +144,7 @@ def ritz_start(
             measure_y,
             generator=generator,
             replicates=2,
-            n=node_count(operator),
+            n=node_count(operator, measure_x),
             dtype=dtype,
             device=device,
         )

@@ -1,0 +1,220 @@
+"""The labs: one set-up cell, exercises that solutions solve and stubs don't; and the recorded run."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import torch
+
+import nbsvd
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOK = ROOT / "book"
+LABS = {path.stem: nbformat.read(path, as_version=4) for path in sorted((BOOK / "labs").glob("*.ipynb"))}
+
+spec = importlib.util.spec_from_file_location("new_lab", BOOK / "_templates" / "new_lab.py")
+assert spec is not None
+assert spec.loader is not None
+new_lab: Any = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(new_lab)
+
+EXERCISES = [
+    (lab, cell.id.removesuffix("-answer"))
+    for lab, notebook in LABS.items()
+    for cell in notebook.cells
+    if re.fullmatch(r"exercise-\d+-answer", cell.id)
+]
+
+
+def cell_of(lab: Any, name: str) -> Any:
+    [cell] = [cell for cell in lab.cells if cell.id == name]
+    return cell
+
+
+def verdict(lab: Any, exercise: str, answer: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What an exercise's self-check says of an answer, in a session that has run the set-up cell only."""
+    capsys.readouterr()
+    session: dict[str, Any] = {"nbsvd": nbsvd, "torch": torch, "device": "cpu"}
+    exec(answer, session)
+    exec(cell_of(lab, f"{exercise}-check").source, session)
+    return capsys.readouterr().out
+
+
+def solution(lab: Any, exercise: str) -> str:
+    text = cell_of(lab, f"{exercise}-solution").source
+    assert re.fullmatch(r"<details>\n<summary>[^\n]+</summary>\n\n.*\n\n</details>", text, flags=re.DOTALL)
+    [block] = re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    return str(block)
+
+
+@pytest.mark.parametrize("lab", LABS)
+def test_the_first_code_cell_is_the_set_up_cell(lab):
+    first = next(cell for cell in LABS[lab].cells if cell.cell_type == "code")
+    assert first.source == new_lab.set_up(), "python book/_templates/new_lab.py --set-up; make refresh"
+    assert first.metadata == new_lab.set_up_cell().metadata
+
+
+@pytest.mark.parametrize("lab", LABS)
+def test_every_figure_has_alt_text(lab):
+    without = [
+        cell.id
+        for cell in LABS[lab].cells
+        if any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
+        and not cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
+    ]
+    assert without == []
+
+
+@pytest.mark.parametrize("lab", LABS)
+def test_a_lab_opens_and_closes_as_all_do(lab):
+    opening, closing = LABS[lab].cells[0].source, [cell.source for cell in LABS[lab].cells[-4:]]
+    for part in ("# ", "**You will be able to**", "**Time.**", "**Before you start.**"):
+        assert re.search("^" + re.escape(part), opening, flags=re.MULTILINE), part
+    assert any(source.startswith("## Summary") for source in closing)
+    assert "assert " in cell_of(LABS[lab], "final-check").source
+    assert closing[-1].startswith("## What next")
+
+
+@pytest.mark.parametrize(("lab", "exercise"), EXERCISES)
+def test_the_solution_passes_and_the_stub_does_not(lab, exercise, capsys):
+    stub = cell_of(LABS[lab], f"{exercise}-answer").source
+    asked = verdict(LABS[lab], exercise, stub, capsys)
+    assert asked.startswith("Not answered yet. Hint: ")
+    answered = verdict(LABS[lab], exercise, solution(LABS[lab], exercise), capsys)
+    assert answered.endswith("\n")
+    assert "False" not in answered
+    assert answered.splitlines()[-1].startswith("Well done.")
+
+
+WRONG = {
+    ("hydrogen", "exercise-1"): [
+        "def value(n, Z):\n    return Z / (2 * n + 1) ** 2",
+        "def value(n, Z):\n    return Z**2 / (n + 1) ** 2",
+        "def value(n, Z):\n    return 0",
+    ],
+    ("hydrogen", "exercise-2"): [
+        "ion = nbsvd.problems.hydrogen2d()",
+        "from nbsvd.measures import Lebesgue, Radial\n"
+        "T = nbsvd.Schrodinger(lambda x: -2 / x.norm(dim=1))\n"
+        "ion = nbsvd.Problem(T, Lebesgue(Radial(2, scale=2.5)))",
+    ],
+}
+
+
+@pytest.mark.parametrize(("lab", "exercise"), EXERCISES)
+def test_wrong_answers_get_a_hint(lab, exercise, capsys):
+    assert WRONG[lab, exercise], "list a wrong answer or two"
+    for answer in WRONG[lab, exercise]:
+        said = verdict(LABS[lab], exercise, answer, capsys)
+        assert ": False\n" in said
+        assert said.splitlines()[-1].startswith("Not yet. Hint: ")
+
+
+def test_a_new_lab_has_all_parts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(new_lab, "LABS", tmp_path)
+    assert new_lab.main(["trial", "A trial"]) == 0
+    made = nbformat.read(tmp_path / "trial.ipynb", as_version=4)
+    nbformat.validate(made)
+    assert made.cells[0].source.startswith("# A trial\n")
+    assert "Not answered yet" in verdict(
+        made, "exercise-1", cell_of(made, "exercise-1-answer").source, capsys
+    )
+    assert "Well done." in verdict(made, "exercise-1", solution(made, "exercise-1"), capsys)
+    assert new_lab.main(["trial", "A trial"]) == 1
+    assert new_lab.main([]) == 2
+    made.cells[1].source = "print('an old set-up cell')"
+    nbformat.write(made, tmp_path / "trial.ipynb")
+    assert new_lab.main(["--set-up"]) == 0
+    assert nbformat.read(tmp_path / "trial.ipynb", as_version=4).cells[1].source == new_lab.set_up()
+
+
+class FakePip:
+    """Stands in for pip: records what it was asked, and what it was told to keep."""
+
+    def __init__(self, returncode: int) -> None:
+        self.returncode, self.command, self.kept = returncode, [""], ""
+
+    def __call__(self, command: list[str], **_: Any) -> Any:
+        self.command = command
+        self.kept = Path(command[command.index("--constraint") + 1]).read_text()
+        return subprocess.CompletedProcess(command, self.returncode, "", "noise\nERROR: no such wheel\n")
+
+
+@pytest.fixture
+def without_nbsvd(monkeypatch):
+    """Let the set-up cell believe that nbsvd is missing, and catch its pip."""
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "nbsvd" else real(name))
+    monkeypatch.delenv("NBSVD_SOURCE", raising=False)
+
+    def use(returncode: int) -> FakePip:
+        pip = FakePip(returncode)
+        monkeypatch.setattr(subprocess, "run", pip)
+        return pip
+
+    return use
+
+
+def test_set_up_does_nothing_where_nbsvd_is(monkeypatch, capsys):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("the set-up cell called pip"))
+    exec(new_lab.set_up(), {})
+    assert capsys.readouterr().out.startswith(f"nbsvd {nbsvd.__version__} on ")
+
+
+def test_set_up_installs_from_one_source_and_upgrades_nothing(without_nbsvd, monkeypatch):
+    pip = without_nbsvd(0)
+    monkeypatch.setenv("NBSVD_SOURCE", "somewhere/nbsvd-0.1.0-py3-none-any.whl")
+    exec(new_lab.set_up(), {})
+    assert pip.command[:4] == [sys.executable, "-m", "pip", "install"]
+    assert pip.command[-1] == "somewhere/nbsvd-0.1.0-py3-none-any.whl"
+    assert not {"--upgrade", "-U", "--force-reinstall"} & set(pip.command)
+    assert f"torch=={importlib.metadata.version('torch')}\n" in pip.kept
+    assert {line.split("==")[0] for line in pip.kept.splitlines()} == {"torch", "numpy", "ipywidgets"}
+
+
+def test_set_up_says_what_to_do_when_it_cannot_install(without_nbsvd, monkeypatch):
+    remedy = "Run `pip install .` in a copy of the book's repository, then restart."
+    without_nbsvd(1)
+    with pytest.raises(ModuleNotFoundError) as error:
+        exec(new_lab.set_up(), {})
+    assert str(error.value) == f"nbsvd is not installed here. {remedy}"
+    monkeypatch.setenv("NBSVD_SOURCE", "nowhere")
+    with pytest.raises(ModuleNotFoundError) as error:
+        exec(new_lab.set_up(), {})
+    assert str(error.value) == f"nowhere can't be installed (ERROR: no such wheel). {remedy}"
+
+
+def test_while_the_repository_has_no_address_nothing_points_to_it():
+    assert 'REPOSITORY = ""' in new_lab.set_up(), "set-repo must then also test that the addresses agree"
+    for lab, notebook in LABS.items():
+        text = "".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+        assert not re.search(r"colab\.research\.google|mybinder\.org|github\.com", text), lab
+
+
+def test_the_recorded_run_is_what_its_report_says():
+    record, report = BOOK / "figures" / "hydrogen.safetensors", BOOK / "figures" / "hydrogen.json"
+    told = json.loads(report.read_text(encoding="utf-8"))
+    assert told["sha256"] == hashlib.sha256(record.read_bytes()).hexdigest()
+    result = nbsvd.load(record)
+    assert result.values.tolist() == pytest.approx(told["values"], rel=1e-9)
+    assert result.errors() == pytest.approx(told["errors"], rel=1e-3, abs=1e-10)
+    assert dict(result.control) == pytest.approx(told["control"], rel=1e-9)
+    for key in ("command", "seed", "steps", "minutes", "threads", "machine", "device", "date", "versions"):
+        assert told[key] is not None, key
+    assert told["command"] in (BOOK / "intro.md").read_text(encoding="utf-8")
+
+
+def test_numbers_of_the_front_page_come_from_the_record():
+    page = (BOOK / "intro.md").read_text(encoding="utf-8")
+    told = json.loads((BOOK / "figures" / "hydrogen.json").read_text(encoding="utf-8"))
+    front = page[page.index("**Nine states") : page.index("> **The promise.**")]
+    assert not re.search(r"\d", re.sub(r"\{glue:text\}`\w+`", "", front)), "a number that no cell wrote"
+    assert str(told["steps"]) in told["command"]
