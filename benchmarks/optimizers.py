@@ -89,7 +89,7 @@ def main() -> None:
     about = provenance("pytorch-optimizer")
     print(describe(about))
     print(
-        f"{'optimizer':>16}{'lr':>8}{'steps':>8}{'relative_max: median':>22}{'worst':>9}{'angle_max: median':>20}"
+        f"{'optimizer':>16}{'lr':>8}{'steps':>8}{'median relative_max':>21}{'worst':>9}{'median angle':>14}"
     )
     report = {}
     for name, make in contenders().items():

@@ -215,7 +215,7 @@ def eigsh(
         expected="a self-adjoint operator",
         remedy="Use svds; or say self_adjoint=True where it can't be found out.",
     )
-    result = solve(Problem(operator, measure, ansatz), k, **options)
+    result = solve(as_problem(operator, measure, ansatz), k, **options)
     if isinstance(result.measure_x, Counting):
         return result.values, result.right(result.nodes().x)
     return result.values, result.right
@@ -247,10 +247,16 @@ def svds(
     """
     operator = operator if isinstance(operator, Operator) else Matrix(operator, self_adjoint=False)
     check_bounded(operator)
-    result = solve(Problem(two_sided(operator), measure, ansatz), k, **options)
+    result = solve(as_problem(two_sided(operator), measure, ansatz), k, **options)
     if isinstance(result.measure_x, Counting):
         return result.left(result.nodes("left").x), result.values, result.right(result.nodes().x)
     return result.left, result.values, result.right
+
+
+def as_problem(operator: Operator, measure: Any, ansatz: Any) -> Problem:
+    """Return the problem of an operator, with its own measure unless one is given."""
+    given = {} if measure is None else {"measure": measure}
+    return Problem(operator, ansatz=ansatz, **given)
 
 
 def two_sided(operator: Operator) -> Operator:

@@ -199,7 +199,7 @@ class BoxRule:
                 axes.append((low + (high - low) * t, (high - low) * q))
             else:  # two Gauss rules that meet at a random point of the middle half
                 cut = random_number(generator, 0.25, 0.75, 0.5)
-                first = max(2, round(each * cut))
+                first = max(2, round(each * round(32 * cut) / 32))  # few sizes, for each is computed but once
                 (a, p), (b, q) = gauss_legendre(first), gauss_legendre(max(2, each - first))
                 t = torch.cat([cut * a, cut + (1 - cut) * b])
                 axes.append((low + (high - low) * t, (high - low) * torch.cat([cut * p, (1 - cut) * q])))

@@ -78,6 +78,10 @@ def lines(spectrum: Spectrum) -> Figure:
     center = spectrum.measure_x.center[0]
     half = max(panel_halves(spectrum))
     low, high = max(float(nodes.min()), center - half), min(float(nodes.max()), center + half)
+    step = 10.0 ** (
+        math.floor(math.log10(high - low)) - 2
+    )  # nodes stop short of the ends: take round numbers
+    low, high = round(low / step) * step, round(high / step) * step
     x = torch.linspace(low, high, POINTS, dtype=torch.float64)
     shown = spectrum.align() if spectrum.exact is not None else spectrum
     sides = {"": "right"} if spectrum.self_adjoint else {"right, ": "right", "left, ": "left"}

@@ -1,0 +1,324 @@
+"""Bad choices are refused before any work is lost; the message names argument, input, need and remedy.
+
+Rows as in ``test_bad_input.py``.
+"""
+
+import re
+
+import pytest
+import torch
+from refusals import check, flat, raised, untrained
+from torch import nn
+
+import nbsvd
+from nbsvd import Integral, Nesting, Problem, Schrodinger, eigsh, problems, solve, svds
+from nbsvd.exact import Brownian
+from nbsvd.measures import Empirical, Gaussian, Lebesgue, Radial, Uniform
+from nbsvd.objectives import choose, lora_evd, omm
+from nbsvd.training import Settings, session
+
+pytestmark = pytest.mark.usefixtures("unchecked", "no_work")
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Fail when training begins."""
+    for loop in ("train", "minimise_tables"):
+        monkeypatch.setattr(session, loop, lambda *a, **o: pytest.fail("training began"))
+
+
+EYE = torch.eye(4)
+F = torch.ones(5, 2)
+PLANE = Lebesgue(Radial(2, scale=1.0))
+OSCILLATOR = Schrodinger(lambda x: (x**2).sum(1))
+KERNEL = Integral(lambda x, y: torch.exp(-((x - y.t()) ** 2)), Gaussian(1))
+NOT_PSD = Integral(lambda x, y: x @ y.t() - 0.5, Gaussian(1))
+J2 = Nesting.joint(2)
+RESULT = untrained()
+
+
+class OneWay(nbsvd.operators.Operator):
+    """A derivative: unbounded, and not self-adjoint."""
+
+    local, bounded = True, False
+
+    @property
+    def adjoint(self):
+        return self
+
+
+ESTIMATORS = {
+    "u on one point": (
+        lambda: lora_evd(F[:1], F[:1], J2, moment="u"),
+        "moment",
+        "'u' with a batch of 1",
+        "two or more",
+    ),
+    "split on one point": (
+        lambda: omm(F[:1], F[:1], J2, moment="split"),
+        "moment",
+        "'split' with a batch of 1",
+        "two",
+    ),
+    "u in a run of one": (
+        lambda: solve("brownian", 1, kind="iid", batch_size=1),
+        "moment",
+        "batch of 1",
+        "two or more",
+        "a larger batch",
+    ),
+    "u on quadrature": (
+        lambda: solve("hydrogen2d", 1, moment="u"),
+        "moment",
+        "'u' on quadrature",
+        "'plain'",
+        "moment='plain'",
+    ),
+    "u on a kernel's quadrature": (
+        lambda: solve("brownian", 1, moment="u", kind="quadrature"),
+        "moment",
+        "'u' on quadrature",
+        "'plain'",
+    ),
+    "split on Sobol": (
+        lambda: solve("brownian", 1, moment="split", kind="sobol"),
+        "moment",
+        "'split' on sobol",
+        "'plain'",
+    ),
+    "choose": (lambda: choose("quadrature", "u"), "moment", "'u' on quadrature", "'plain'"),
+    "nodes of data": (
+        lambda: solve(Problem(Integral(lambda x, y: x @ y.t(), Empirical(F))), 1, kind="sobol"),
+        "kind",
+        "'sobol'",
+        "'iid', 'quadrature'",
+    ),
+}
+
+UNBOUNDED = {
+    "svds": (
+        lambda: svds(OSCILLATOR, 1, measure=PLANE),
+        "operator",
+        "Schrodinger, which is unbounded",
+        "bounded",
+        "eigsh",
+    ),
+    "svds, scaled": (lambda: svds(2 * OSCILLATOR, 1, measure=PLANE), "operator", "unbounded", "bounded"),
+    "solve": (
+        lambda: solve(Problem(OneWay(), PLANE), 1),
+        "operator",
+        "OneWay, which is unbounded",
+        "bounded",
+    ),
+    "omm": (
+        lambda: solve("hydrogen2d", 1, objective="omm"),
+        "objective",
+        "unbounded below",
+        "no negative values",
+    ),
+    "omm, negative kernel": (
+        lambda: eigsh(NOT_PSD, 1, objective="omm"),
+        "objective",
+        "values down to -0.",
+        "no negative",
+    ),
+}
+
+NAMES = {
+    "problem": (
+        lambda: solve("hydrogen4d"),
+        "problem",
+        "'hydrogen4d'",
+        "'volterra'",
+        "Did you mean 'hydrogen",
+    ),
+    "problem, get": (lambda: problems.get("brownan"), "problem", "'brownan'", "", "Did you mean 'brownian'?"),
+    "method": (lambda: solve("brownian", method="sdg"), "method", "'sdg'", "'sgd'", "Did you mean 'sgd'?"),
+    "objective": (
+        lambda: solve("brownian", objective="lara"),
+        "objective",
+        "'lara'",
+        "'omm'",
+        "Did you mean 'lora'?",
+    ),
+    "nesting": (
+        lambda: solve("brownian", nesting="jiont"),
+        "nesting",
+        "'jiont'",
+        "'none'",
+        "Did you mean 'joint'?",
+    ),
+    "optimizer": (
+        lambda: solve("brownian", optimizer="adm"),
+        "optimizer",
+        "'adm'",
+        "'soap'",
+        "Did you mean 'adam'?",
+    ),
+    "warm start": (lambda: solve("brownian", warm_start="rits"), "warm_start", "'rits'", "'ritz'", "'ritz'?"),
+    "preset": (
+        lambda: solve("brownian", preset="papr"),
+        "preset",
+        "'papr'",
+        "'paper'",
+        "Did you mean 'paper'?",
+    ),
+    "setting": (
+        lambda: solve("brownian", optimiser="adam"),
+        "settings",
+        "'optimiser'",
+        "'lr'",
+        "'optimizer'?",
+    ),
+    "device": (lambda: solve("brownian", device="cuba"), "device", "'cuba'", "'cpu'", "Did you mean 'cuda'?"),
+    "device, number": (lambda: solve("brownian", device="cpu:x"), "device", "'cpu:x'", "a name such as"),
+    "device, absent": (lambda: solve("brownian", device="cpu:5"), "device", "'cpu:5'", "of this machine"),
+    "kind": (lambda: solve("brownian", kind="sobel"), "kind", "'sobel'", "'sobol'", "Did you mean 'sobol'?"),
+    "moment": (lambda: lora_evd(F, F, J2, moment="plian"), "moment", "'plian'", "'plain'", "'plain'?"),
+    "network option": (
+        lambda: solve("brownian", network={"width": 3}),
+        "network",
+        "'width'",
+        "'widths'",
+        "'widths'?",
+    ),
+    "activation": (
+        lambda: solve("brownian", network={"activation": "tahn"}),
+        "activation",
+        "'tahn'",
+        "'tanh'",
+        "'tanh'?",
+    ),
+    "domain": (lambda: problems.hydrogen2d("bx"), "domain", "'bx'", "'plane', 'box'", "Did you mean 'box'?"),
+    "option": (
+        lambda: problems.get("hydrogen2d", domian="box"),
+        "options",
+        "'domian'",
+        "'domain'",
+        "'domain'?",
+    ),
+    "no options": (lambda: problems.get("volterra", side=1), "options", "side", "none: problems.volterra"),
+    "plot": (lambda: RESULT.plot("ladders"), "kind", "'ladders'", "'overview'", "Did you mean 'ladder'?"),
+}
+
+NUMBERS = {
+    "seconds = 0": (lambda: solve("brownian", seconds=0), "seconds", "0", "a positive number", "steps=0"),
+    "seconds < 0": (lambda: solve("brownian", seconds=-1.0), "seconds", "-1.0", "a positive number"),
+    "seconds NaN": (lambda: solve("brownian", seconds=float("nan")), "seconds", "nan", "a positive number"),
+    "seconds, words": (lambda: solve("brownian", seconds="60"), "seconds", "'60'", "a positive number"),
+    "steps < 0": (lambda: solve("brownian", steps=-1), "steps", "-1", "an integer, at least 0"),
+    "steps = 1.5": (lambda: solve("brownian", steps=1.5), "steps", "1.5", "an integer"),
+    "batch": (lambda: solve("brownian", batch_size=0), "batch_size", "0", "at least 1"),
+    "lr": (lambda: solve("brownian", lr=0.0), "lr", "0.0", "a positive learning rate"),
+    "lr infinite": (lambda: solve("brownian", lr=float("inf")), "lr", "inf", "a positive learning rate"),
+    "ema": (lambda: solve("brownian", ema=1.0), "ema", "1.0", "below 1"),
+    "warmup": (lambda: solve("brownian", warmup=-5), "warmup", "-5", "at least 0"),
+    "report": (lambda: solve("brownian", report_every=0), "report_every", "0", "at least 1"),
+    "no limit": (lambda: Settings(), "steps, seconds", "neither", "at least one"),
+    "seed": (lambda: solve("brownian", seed="a"), "seed", "'a'", "an integer"),
+    "dtype": (lambda: solve("brownian", dtype=torch.float16), "dtype", "float16", "float32 or torch.float64"),
+    "k": (lambda: solve("brownian", 0), "k", "0", "at least 1"),
+    "k above the reference": (
+        lambda: solve(problems.hydrogen2d("box"), 1000),
+        "k",
+        "1000",
+        "an integer from 1",
+    ),
+    "k above the width": (
+        lambda: solve("brownian", 9, network={"widths": (3,)}),
+        "k",
+        "9 with",
+        "at most",
+        "wider",
+    ),
+    "side": (lambda: problems.infinite_well2d(-1.0), "side", "-1.0", "a positive length"),
+    "frequencies": (lambda: problems.oscillator2d((1.0,)), "frequencies", "[1.0]", "two positive numbers"),
+    "frequency": (lambda: problems.oscillator2d((1.0, 0.0)), "frequencies", "0.0", "two positive numbers"),
+    "center": (lambda: problems.oscillator2d(center=(1.0,)), "center", "[1.0]", "two coordinates"),
+    "length scale": (lambda: problems.gaussian_kernel(0.0), "length_scale", "0.0", "above 0"),
+}
+
+KINDS = {
+    "problem": (lambda: solve(EYE), "problem", "Tensor", "a Problem", "Problem(operator, measure)"),
+    "operator": (lambda: Problem(EYE), "operator", "Tensor", "an Operator"),
+    "no measure": (lambda: Problem(OSCILLATOR), "measure", "NoneType", "a Measure", "Lebesgue(Radial"),
+    "measure": (lambda: Problem(OSCILLATOR, 3), "measure", "int", "a Measure"),
+    "exact": (lambda: Problem(KERNEL, exact=[1.0]), "exact", "list", "an Exact answer"),
+    "exact, dimension": (lambda: Problem(OSCILLATOR, PLANE, exact=Brownian()), "exact", "1 dim", "one in 2"),
+    "potential": (lambda: Schrodinger(3.0), "potential", "float", "a function"),
+    "kernel": (lambda: Integral(3.0, Gaussian(1)), "kernel", "float", "a function"),
+    "NaN kernel": (
+        lambda: Integral(lambda x, y: x @ y.t() * torch.nan, Gaussian(1)),
+        "kernel",
+        "NaN",
+        "finite",
+    ),
+    "complex kernel": (
+        lambda: Integral(lambda x, y: x @ y.t() * 1j, Gaussian(1)),
+        "kernel",
+        "complex",
+        "real",
+    ),
+    "NaN potential": (
+        lambda: solve(Problem(Schrodinger(lambda x: x[:, 0].log()), PLANE), 1),
+        "operator",
+        "NaN or infinite inner products",
+        "finite",
+        "Keep the domain",
+    ),
+    "network": (
+        lambda: solve("brownian", network=3),
+        "network",
+        "int",
+        "a dictionary of arguments, or a function",
+    ),
+    "a module itself": (
+        lambda: solve("brownian", 1, network=nn.Linear(1, 1)),
+        "network",
+        "Linear",
+        "a function",
+        "lambda generator",
+    ),
+    "no module": (lambda: solve("brownian", 1, network=lambda g: 3), "network", "int", "an nn.Module"),
+    "callback": (lambda: solve("brownian", callbacks=[3]), "callbacks", "3", "functions of the Trainer"),
+    "nesting": (lambda: lora_evd(F, F, "joint"), "nesting", "joint", "a Nesting", "Nesting('joint', 2)"),
+}
+
+TABLE = flat(
+    {"estimator": ESTIMATORS, "unbounded": UNBOUNDED, "name": NAMES, "number": NUMBERS, "kind": KINDS}
+)
+
+
+@pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
+def test_refused(row):
+    check(*row)
+
+
+def test_cuda_without_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    for call in (lambda: solve("brownian", device="cuda"), lambda: svds(EYE, 1, device="cuda:0")):
+        check(call, "device", "'cuda", "a device of this machine", 'It has no cuda device; use "auto"')
+
+
+def test_mps_has_no_float64(monkeypatch):
+    check(lambda: solve("brownian", device="mps"), "device", "'mps'", "a device of this machine")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    check(lambda: solve("brownian", device="mps", dtype=torch.float64), "device", "float64", "float32 on mps")
+
+
+def test_an_unknown_budget(monkeypatch):
+    monkeypatch.setenv("NBSVD_BUDGET", "laptops")
+    check(nbsvd.budget, "NBSVD_BUDGET", "'laptops'", "'ci', 'laptop', 'full'", "Did you mean 'laptop'?")
+    monkeypatch.delenv("NBSVD_BUDGET")
+    assert nbsvd.budget() == "laptop"
+
+
+def test_nodes_that_a_second_measure_cannot_place():
+    mixed = Integral(lambda x, y: x @ y.t(), Uniform(0.0, 1.0), Empirical(F[:, :1]))
+    check(lambda: svds(mixed, 1, kind="sobol"), "kind", "'sobol'", "'iid', 'quadrature'")
+
+
+def test_every_message_is_a_sentence_that_tells_what_to_do():
+    for name, (call, *_) in TABLE.items():
+        message = str(raised(call))
+        assert re.fullmatch(r"[^:]+: got .+; expected .+[.?]", message, re.DOTALL), (name, message)
