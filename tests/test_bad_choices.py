@@ -12,6 +12,7 @@ from torch import nn
 
 import nbsvd
 from nbsvd import Integral, Nesting, Problem, Schrodinger, eigsh, problems, solve, svds
+from nbsvd._device import pick_device
 from nbsvd.exact import Brownian
 from nbsvd.measures import Empirical, Gaussian, Lebesgue, Radial, Uniform
 from nbsvd.objectives import choose, lora_evd, omm
@@ -183,17 +184,17 @@ NAMES = {
         "'widths'?",
     ),
     "activation": (
-        lambda: solve("brownian", network={"activation": "tahn"}),
+        lambda: solve("brownian", network={"activation": "tannh"}),
         "activation",
-        "'tahn'",
+        "'tannh'",
         "'tanh'",
         "'tanh'?",
     ),
     "domain": (lambda: problems.hydrogen2d("bx"), "domain", "'bx'", "'plane', 'box'", "Did you mean 'box'?"),
     "option": (
-        lambda: problems.get("hydrogen2d", domian="box"),
+        lambda: problems.get("hydrogen2d", domaine="box"),
         "options",
-        "'domian'",
+        "'domaine'",
         "'domain'",
         "'domain'?",
     ),
@@ -304,6 +305,16 @@ def test_mps_has_no_float64(monkeypatch):
     check(lambda: solve("brownian", device="mps"), "device", "'mps'", "a device of this machine")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     check(lambda: solve("brownian", device="mps", dtype=torch.float64), "device", "float64", "float32 on mps")
+
+
+def test_auto_takes_a_gpu_only_if_it_knows_the_dtype(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_device("auto", torch.float32).type == "mps"
+    assert pick_device("auto", torch.float64).type == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("auto", torch.float64).type == "cuda"
+    assert pick_device(torch.device("cpu"), torch.float64).type == "cpu"
 
 
 def test_an_unknown_budget(monkeypatch):

@@ -275,7 +275,7 @@ def test_svds_of_an_eigenproblem_with_negative_values():
 def test_seconds_are_kept():
     result = nbsvd.solve("gaussian_kernel", 1, seconds=2.0, progress=False)
     assert result.info["stopped"] == "seconds"
-    assert 2.0 <= result.info["seconds"] < 4.0
+    assert 2.0 <= result.info["seconds"] < 20
 
 
 def test_dtype_and_device():

@@ -213,6 +213,11 @@ def test_safe_shift_bounds_the_negative_end(seed, lowest):
     assert e[0] + shift > -3 * (top[-1] + shift)  # what stability needs
 
 
+def test_the_least_value_of_a_multiple_of_the_identity():
+    for c in (2.0, -2.0, 0.0):
+        assert least_value(Matrix(c * torch.eye(5, dtype=f64)), c, generator=generator()) == pytest.approx(c)
+
+
 def test_safe_shift_leaves_positive_matrices_alone():
     assert safe_shift(torch.tensor([3.0, 1.0]), 0.1, 0.0) == 0.0
     assert safe_shift(torch.tensor([3.0, 1.0]), -1.9, 0.25) == 0.25

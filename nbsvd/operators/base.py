@@ -172,7 +172,6 @@ class Sum(Operator):
         self.local = first.local and second.local
         self.self_adjoint = first.self_adjoint and second.self_adjoint
         self.bounded = first.bounded and second.bounded
-        self.singular_points = first.singular_points + second.singular_points
         self.measure_x = first.measure_x or second.measure_x
         self.measure_y = first.measure_y or second.measure_y
         self.singular_points = tuple(dict.fromkeys(first.singular_points + second.singular_points))
@@ -232,7 +231,6 @@ class _Wrapped(Operator):
         self.inner, self.c = inner, float(c)
         self.local, self.self_adjoint, self.bounded = inner.local, inner.self_adjoint, inner.bounded
         self.measure_x, self.measure_y = inner.measure_x, inner.measure_y
-        self.singular_points = inner.singular_points
         self.singular_points = inner.singular_points
 
 

@@ -31,6 +31,7 @@ LR_AFTER_START, LR_AFTER_START_BOUNDED, LR_COLD = 3e-3, 3e-4, 1e-2
 FEATURE_SCALES = (0.1, 0.4, 1.6)  # in units of the sampling law's length
 DECAY_LENGTH = 1.6  # in the same units
 MATRIX_STEPS = 100_000
+CLEARLY = 1e-5  # share of the largest value by which a Ritz value must be negative to count as such
 
 
 class Pair(nn.Module):
@@ -139,7 +140,7 @@ class Session:
                 if c.objective == "lora":
                     self.shift = safe_shift(start.values, least, start.shift)
             self.operator = p.operator.shift(self.shift)
-        if c.objective == "omm" and least < -1e-6 * abs(float(start.values[0])):
+        if c.objective == "omm" and least < -CLEARLY * abs(float(start.values[0])):
             raise unfit_for_omm(f"{type(p.operator).__name__}, which has values down to {least:.3g} or lower")
         self.warm = c.warm_start == "ritz" and ready
         if self.warm:
@@ -241,6 +242,7 @@ class Session:
                 lambda: values_of(self.pair),
                 steps=MATRIX_STEPS if self.settings.steps is None else self.settings.steps,
                 seconds=self.settings.seconds,
+                began=self.began,
             )
             history.optimum = self._optimum()
             return self._result(self.pair, history, start)

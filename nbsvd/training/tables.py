@@ -30,6 +30,7 @@ def minimise_tables(
     *,
     steps: int,
     seconds: float | None = None,
+    began: float | None = None,
     tolerance: float = 1e-13,
     report_every: int = 10,
 ) -> History:
@@ -46,10 +47,12 @@ def minimise_tables(
         values_of: returns the present values, ``(k,)``, for the history.
         steps: at most so many steps.
         seconds: at most so many seconds.
+        began: ``time.perf_counter()`` at the start of the warm start, from which seconds count.
         tolerance: relative size of a step that counts as none.
         report_every: steps between two entries of the history.
     """
-    began, history, step = time.perf_counter(), History(), 0
+    began = time.perf_counter() if began is None else began
+    history, step = History(), 0
     move = best = float("inf")
     still = since = 0
     loss = torch.zeros(())
@@ -154,7 +157,9 @@ def least_value(operator: Operator, largest: float, *, generator: torch.Generato
     v = torch.randn(len(x), 1, generator=generator, dtype=torch.float64)
     value = largest
     for _ in range(steps):
-        v = v / v.norm().clamp_min(torch.finfo(v.dtype).tiny)
+        if not bool(v.any()):  # T is a multiple of the identity
+            break
+        v = v / v.norm()
         image = operator.evaluate(lambda _, v=v: v, x)[1]  # type: ignore[misc]
         value = min(value, float((v * image).sum()))
         v = image - largest * v
