@@ -1,7 +1,7 @@
 # `make book` and `make test` are the two commands. Both set up what they need: Python 3.11 or newer and make suffice.
 #
 #   PYTHON=python3.12 make book     another interpreter for the environment
-#   NBSVD_BUDGET=full make book     train as long as the long results did (ci: minutes; laptop: the default)
+#   NBSVD_BUDGET=full make book     train as long as the long results did (ci: seconds a lab; laptop: the default)
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -40,6 +40,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "nbsvd needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1). Try PYTHON=python3.12 make ..."; exit 1; }
+	@$(PYTHON) -c "import ensurepip" 2>/dev/null || { echo "$(PYTHON) has no ensurepip, which makes virtual environments; on Debian install python3-venv."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --prefer-binary -c constraints.txt -e ".[book,test,dev]"
 	@touch $@

@@ -52,7 +52,7 @@ def solve(
     dtype: Annotated[str, typer.Option(help="float32 | float64, of the training.")] = "float32",
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
     warm_start: Annotated[str, typer.Option(help="ritz | none")] = "ritz",
-    preset: Annotated[str | None, typer.Option(help="paper")] = None,
+    preset: Annotated[str | None, typer.Option(help="paper; for hydrogen2d in its box.")] = None,
     domain: Annotated[str | None, typer.Option(help="plane | box, for hydrogen2d.")] = None,
     out: Annotated[Path | None, typer.Option(help=f"Folder for {', '.join(FILES)}.")] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
@@ -62,6 +62,8 @@ def solve(
         if out is not None:
             for name in FILES:
                 check_writable(out / name, "out")
+        if domain is None and preset == "paper" and problem == "hydrogen2d":
+            domain = "box"  # the paper's atom
         options = {} if domain is None else {"domain": domain}
         result = nbsvd.solve(
             nbsvd.problems.get(problem, **options),

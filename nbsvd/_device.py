@@ -2,7 +2,7 @@
 
 import torch
 
-from nbsvd._errors import ArgumentError, nearest, require
+from nbsvd._errors import ArgumentError, nearest
 
 
 def pick_device(name: str | torch.device, dtype: torch.dtype) -> torch.device:
@@ -17,7 +17,8 @@ def pick_device(name: str | torch.device, dtype: torch.dtype) -> torch.device:
     """
     kind, _, index = str(name).partition(":")
     nearest("device", kind, ("auto", "cpu", "cuda", "mps"))
-    require(index.isdecimal() or not index, "device", got=repr(name), expected="a name such as 'cuda:0'")
+    if name != "auto":
+        _read(name)
     mps = torch.backends.mps.is_available()
     if kind == "auto":
         if torch.cuda.is_available():
@@ -36,3 +37,16 @@ def pick_device(name: str | torch.device, dtype: torch.dtype) -> torch.device:
             "device", got="'mps' with float64", expected="float32 on mps", remedy='Use device="cpu".'
         )
     return torch.device(name)
+
+
+def _read(name: str | torch.device) -> None:
+    """Refuse what torch can't read as a device."""
+    try:
+        torch.device(name)
+    except RuntimeError as error:
+        raise ArgumentError(
+            "device",
+            got=repr(name),
+            expected="a name such as 'cuda:0'",
+            remedy='Write a whole number after the colon, or use "auto".',
+        ) from error

@@ -15,7 +15,7 @@ from nbsvd.measures import Counting, Nodes
 from nbsvd.operators import Matrix, Operator
 from nbsvd.problems import Problem
 from nbsvd.spectrum import Result
-from nbsvd.spectrum.storage import read
+from nbsvd.spectrum.storage import read, spaces
 from nbsvd.training import PRESETS, Settings, Trainer
 from nbsvd.training.choices import check_bounded, check_choices
 from nbsvd.training.session import Session
@@ -67,7 +67,8 @@ def solve(
         dtype: dtype of training, float32 unless given; matrices and every evaluation use float64.
         seed: seed of all randomness of the run.
         warm_start: ``"ritz"``, or ``None`` for random heads.
-        preset: ``"paper"`` for the setting of Ryu et al., section 4, which has random heads.
+        preset: ``"paper"`` for the training setting of Ryu et al., section 4, which has random heads. Their
+            problem is ``problems.hydrogen2d("box")``.
         callbacks: called with the :class:`~nbsvd.training.Trainer` at every report; ``True`` ends the run.
             Not for a matrix.
         progress: whether a progress bar is shown.
@@ -105,7 +106,7 @@ def solve(
         network=network,
         callbacks=callbacks,
     )
-    return Session(problem, k, choices, chosen, began).run(callbacks, progress)
+    return Session(problem, choices.nesting.L, choices, chosen, began).run(callbacks, progress)
 
 
 def make_settings(preset: str | None = None, **changes: Any) -> Settings:
@@ -163,12 +164,13 @@ def load(
             remedy="Pass it: nbsvd.load(path, problem=my_problem).",
         )
         problem = problems.get(name, **info["options"])
-    dims = [problem.measure.dim, problem.left_measure.dim]
+    given = spaces(problem.operator, problem.measure, problem.left_measure)
     require(
-        dims == stored.description["dims"],
+        given == stored.description["spaces"],
         "problem",
-        got=f"points of {dims} coordinates, right and left",
-        expected=f"the problem it was solved for, with {stored.description['dims']}",
+        got=f"one with {given}",
+        expected=f"the problem it was solved for, with {stored.description['spaces']}",
+        remedy="Pass the same problem: nbsvd.load(path, problem=my_problem).",
     )
     return Result.restore(
         stored,

@@ -1,5 +1,7 @@
 """What a refusal must be like: shared by the tables of bad input."""
 
+import re
+
 import pytest
 import torch
 
@@ -25,6 +27,13 @@ def check(call, argument, got="", expected="", remedy=""):
     assert str(error).startswith(f"{argument}: got {error.got}; expected {error.expected}.")
     assert str(error).endswith(error.remedy)
     assert len(str(error)) > len(argument) + 20
+
+
+def told(call):
+    """Whether the error says what to do; in any case it must be a sentence."""
+    error = raised(call)
+    assert re.fullmatch(r"[^:]+: got .+; expected .+[.?]", str(error), re.DOTALL), str(error)
+    return bool(error.remedy)
 
 
 def flat(rooms):

@@ -3,20 +3,20 @@
 Rows as in ``test_bad_input.py``.
 """
 
-import re
-
+import numpy as np
 import pytest
 import torch
-from refusals import check, flat, raised, untrained
+from refusals import check, flat, told, untrained
 from torch import nn
 
 import nbsvd
-from nbsvd import Integral, Nesting, Problem, Schrodinger, eigsh, problems, solve, svds
+from nbsvd import Integral, Matrix, Nesting, Problem, Schrodinger, eigsh, problems, solve, svds
 from nbsvd._device import pick_device
 from nbsvd.exact import Brownian
 from nbsvd.measures import Empirical, Gaussian, Lebesgue, Radial, Uniform
 from nbsvd.objectives import choose, lora_evd, omm
 from nbsvd.training import Settings, session
+from nbsvd.training.choices import check_choices
 
 pytestmark = pytest.mark.usefixtures("unchecked", "no_work")
 
@@ -173,6 +173,10 @@ NAMES = {
     ),
     "device": (lambda: solve("brownian", device="cuba"), "device", "'cuba'", "'cpu'", "Did you mean 'cuda'?"),
     "device, number": (lambda: solve("brownian", device="cpu:x"), "device", "'cpu:x'", "a name such as"),
+    "device, no number": (lambda: solve("brownian", device="cuda:"), "device", "'cuda:'", "a name", "colon"),
+    "device, signed": (lambda: solve("brownian", device="cpu:-1"), "device", "'cpu:-1'", "a name such as"),
+    "device, auto": (lambda: solve("brownian", device="auto:1"), "device", "'auto:1'", "a name such as"),
+    "device of a matrix": (lambda: svds(EYE, 1, device="cuba"), "device", "'cuba'", "'cpu'", "'cuda'?"),
     "device, absent": (lambda: solve("brownian", device="cpu:5"), "device", "'cpu:5'", "of this machine"),
     "kind": (lambda: solve("brownian", kind="sobel"), "kind", "'sobel'", "'sobol'", "Did you mean 'sobol'?"),
     "moment": (lambda: lora_evd(F, F, J2, moment="plian"), "moment", "'plian'", "'plain'", "'plain'?"),
@@ -209,6 +213,9 @@ NUMBERS = {
     "seconds, words": (lambda: solve("brownian", seconds="60"), "seconds", "'60'", "a positive number"),
     "steps < 0": (lambda: solve("brownian", steps=-1), "steps", "-1", "an integer, at least 0"),
     "steps = 1.5": (lambda: solve("brownian", steps=1.5), "steps", "1.5", "an integer"),
+    "steps = True": (lambda: solve("brownian", steps=True), "steps", "True", "an integer", "steps=0"),
+    "lr = True": (lambda: solve("brownian", lr=True), "lr", "True", "a positive learning rate", "lr=1e-3"),
+    "seed = True": (lambda: solve("brownian", seed=True), "seed", "True", "an integer", "seed=0"),
     "batch": (lambda: solve("brownian", batch_size=0), "batch_size", "0", "at least 1"),
     "lr": (lambda: solve("brownian", lr=0.0), "lr", "0.0", "a positive learning rate"),
     "lr infinite": (lambda: solve("brownian", lr=float("inf")), "lr", "inf", "a positive learning rate"),
@@ -282,6 +289,27 @@ KINDS = {
     ),
     "no module": (lambda: solve("brownian", 1, network=lambda g: 3), "network", "int", "an nn.Module"),
     "callback": (lambda: solve("brownian", callbacks=[3]), "callbacks", "3", "functions of the Trainer"),
+    "callback, bare": (
+        lambda: solve("brownian", callbacks=print),
+        "callbacks",
+        "print",
+        "a list of functions",
+        "callbacks=[function]",
+    ),
+    "callbacks, none": (
+        lambda: solve("brownian", callbacks=None),
+        "callbacks",
+        "None",
+        "a list",
+        "[function]",
+    ),
+    "callbacks, used up by one look": (
+        lambda: solve("brownian", callbacks=iter([print])),
+        "callbacks",
+        "iterator",
+        "a list",
+        "[function]",
+    ),
     "nesting": (lambda: lora_evd(F, F, "joint"), "nesting", "joint", "a Nesting", "Nesting('joint', 2)"),
 }
 
@@ -307,6 +335,43 @@ def test_mps_has_no_float64(monkeypatch):
     check(lambda: solve("brownian", device="mps", dtype=torch.float64), "device", "float64", "float32 on mps")
 
 
+def test_a_matrix_runs_on_the_cpu_whatever_the_device(monkeypatch):
+    check(lambda: svds(EYE, 1, device="mps"), "device", "'mps'", "a device of this machine")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for device in ("mps", "cuda", "cuda:0", "auto"):
+        for dtype in (None, torch.float32, torch.float64):
+            choices = chosen(Problem(Matrix(EYE)), device=device, dtype=dtype)
+            assert (choices.device.type, choices.dtype) == ("cpu", torch.float64)
+    assert chosen(problems.brownian(), device="cuda").device.type == "cuda"
+
+
+def chosen(problem, k=1, *, seed=0, **options):
+    return check_choices(
+        problem,
+        k,
+        Settings(steps=1),
+        method="sgd",
+        objective="lora",
+        nesting="joint",
+        warm_start=None,
+        preset=None,
+        seed=seed,
+        network=None,
+        callbacks=[],
+        **{"device": "cpu", "dtype": None, **options},
+    )
+
+
+def test_integers_and_numbers_of_numpy():
+    choices = chosen(problems.brownian(), np.int64(2), seed=np.int32(7))
+    assert choices.nesting == Nesting("joint", 2)
+    assert (choices.seed, type(choices.seed)) == (7, int)
+    settings = Settings(steps=np.int64(5), batch_size=np.uint8(9), lr=np.float32(0.5), ema=np.float32(0.5))
+    assert (settings.steps, settings.batch_size, settings.lr) == (5, 9, 0.5)
+    assert {type(n) for n in (settings.steps, settings.batch_size)} == {int}
+
+
 def test_auto_takes_a_gpu_only_if_it_knows_the_dtype(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
@@ -329,7 +394,32 @@ def test_nodes_that_a_second_measure_cannot_place():
     check(lambda: svds(mixed, 1, kind="sobol"), "kind", "'sobol'", "'iid', 'quadrature'")
 
 
+# Rows whose expectation already says what to do, or whose remedy is still to be written; no others may join.
+NO_REMEDY = {
+    "name: no options",
+    "number: side",
+    "number: frequencies",
+    "number: frequency",
+    "number: center",
+    "number: length scale",
+    "kind: operator",
+    "kind: exact",
+    "kind: exact, dimension",
+    "kind: potential",
+    "kind: kernel",
+    "kind: complex kernel",
+    "kind: no module",
+}
+
+
 def test_every_message_is_a_sentence_that_tells_what_to_do():
-    for name, (call, *_) in TABLE.items():
-        message = str(raised(call))
-        assert re.fullmatch(r"[^:]+: got .+; expected .+[.?]", message, re.DOTALL), (name, message)
+    silent = {name for name, (call, *_) in TABLE.items() if not told(call)}
+    assert silent <= NO_REMEDY
+
+
+def test_a_second_measure_and_a_strange_ansatz_are_refused(unchecked):
+    brownian = nbsvd.problems.brownian().operator
+    with pytest.raises(nbsvd.ArgumentError, match="measure"):
+        nbsvd.Problem(brownian, Uniform(0.0, 2.0))
+    with pytest.raises(nbsvd.ArgumentError, match="ansatz"):
+        nbsvd.Problem(brownian, ansatz=lambda x: x)

@@ -302,5 +302,6 @@ def test_shift_by_zero_is_the_operator_itself():
 def test_symmetry_is_looked_up():
     assert Integral(gauss, normal).self_adjoint
     assert not Integral(lambda x, y: x + 2 * y.t(), normal).self_adjoint
-    assert not Integral(gauss, normal, Gaussian(1)).self_adjoint  # two measures, even if they look the same
+    assert Integral(gauss, normal, Gaussian(1)).self_adjoint  # one measure, made twice
+    assert not Integral(gauss, normal, Gaussian(1, scale=2.0)).self_adjoint
     assert not Integral(gauss, normal, self_adjoint=False).self_adjoint

@@ -106,3 +106,15 @@ class TestArguments:
             K.shift(1.0).transform(points(4, 1), nodes, f)
         shifted = K.shift(1.0).transform(nodes.x, nodes, f)
         assert relative(shifted, K.transform(nodes.x, nodes, f) + f) <= 1e-14
+
+
+def test_a_kernel_is_not_called_self_adjoint_against_its_numbers():
+    with pytest.raises(ArgumentError, match="self_adjoint"):
+        Integral(lambda x, y: x + 2 * y.t(), unit, unit, self_adjoint=True)
+    with pytest.raises(ArgumentError, match="self_adjoint"):
+        Integral(lambda x, y: x * y.t(), Uniform(0.0, 1.0), Uniform(0.0, 2.0), self_adjoint=True)
+
+
+def test_equal_measures_count_as_one():
+    assert Integral(lambda x, y: x * y.t(), Uniform(0.0, 1.0), Uniform(0.0, 1.0)).self_adjoint
+    assert not Integral(lambda x, y: x * y.t(), Uniform(0.0, 1.0), Uniform(0.0, 2.0)).self_adjoint

@@ -264,7 +264,7 @@ def test_eigsh_of_a_differential_operator():
 
 
 def test_svds_of_an_eigenproblem_with_negative_values():
-    """The kernel 1 - 2 (x - y)^2 has eigenvalues of both signs; singular values are their moduli."""
+    """The kernel x y - 1/2 has eigenvalues of both signs; singular values are their moduli."""
     kernel = nbsvd.Integral(lambda x, y: x @ y.t() - 0.5, Gaussian(1))
     u, s, v = svds(kernel, 2, steps=0, progress=False)
     assert s.tolist() == pytest.approx([1, 0.5], rel=2e-2)  # x with value 1, the constant with -1/2
@@ -282,3 +282,59 @@ def test_dtype_and_device():
     result = quick("gaussian_kernel", 1, 2, dtype=f64, device=torch.device("cpu"))
     assert (result.info["dtype"], result.info["device"]) == ("float64", "cpu")
     assert quick("gaussian_kernel", 1, 2).info["dtype"] == "float32"
+
+
+@pytest.mark.parametrize(("asked", "trained"), [(None, torch.float32), (f64, f64)])
+def test_training_has_the_dtype_that_was_asked_for(asked, trained):
+    seen = []
+
+    def look(run):
+        seen.extend([next(run.model.parameters()).dtype, next(run.averaged.module.parameters()).dtype])
+
+    quick("gaussian_kernel", 1, 2, dtype=asked, callbacks=[look])
+    assert seen == [trained, trained]
+
+
+def from_random_heads(name, k, steps=300, **options):
+    """A run that has nothing but training to get it right, and the same without its training."""
+    options = {"warm_start": None, **options}
+    return quick(name, k, steps, **options), quick(name, k, 0, **options)
+
+
+def test_training_alone_finds_singular_functions():
+    trained, untrained = from_random_heads("volterra", 2)
+    assert trained.info["warm_start"] is None
+    assert untrained.errors()["relative_max"] > 0.5
+    errors = trained.errors()
+    assert errors["relative_max"] < 0.03
+    assert errors["angle_max"] < 0.2
+    assert trained.history.loss[-1] == pytest.approx(trained.history.optimum, rel=0.03)
+
+
+@pytest.mark.parametrize("nesting", ["joint", "sequential"])
+def test_training_alone_finds_the_order_if_nested(nesting):
+    trained, untrained = from_random_heads("gaussian_kernel", 2, nesting=nesting)
+    assert untrained.errors()["relative_max"] > 0.3
+    errors = trained.errors()  # of each function as it was trained, not turned by ritz()
+    assert errors["relative_max"] < 0.03
+    assert errors["angle_max"] < 0.2
+    assert errors["orthogonality_max"] < 0.1
+
+
+def test_training_alone_finds_the_span_if_not_nested():
+    trained, untrained = from_random_heads("gaussian_kernel", 2, nesting="none")
+    assert untrained.ritz().errors()["relative_max"] > 0.1
+    assert trained.errors()["relative_max"] > 0.1  # any basis of the span is as good
+    assert trained.errors()["angle_max"] > 0.3
+    assert trained.ritz().errors()["relative_max"] < 0.03
+    assert trained.ritz().errors()["angle_max"] < 0.2
+
+
+def test_training_alone_minimises_omm():
+    trained, untrained = from_random_heads("gaussian_kernel", 2, objective="omm")
+    assert untrained.errors()["relative_max"] > 0.3
+    assert trained.errors()["relative_max"] < 0.03
+    assert trained.errors()["angle_max"] < 0.2
+    nodes = trained.nodes()
+    norms = (nodes.weights[:, None] * trained.right_model(nodes.x) ** 2).mean(0)
+    assert norms.tolist() == pytest.approx([1, 1], rel=0.1)  # orthonormal, not scaled by the value

@@ -229,7 +229,7 @@ def test_a_file_holds_numbers_and_json_only(saved):
 
 
 def test_another_problem_is_refused(saved):
-    with pytest.raises(ArgumentError, match=r"problem: got points of \[1, 1\] coordinates.*with \[2, 2\]"):
+    with pytest.raises(ArgumentError, match=r"problem: got one with .*Integral.*; expected .*Schrodinger"):
         nbsvd.load(saved[1], problem=nbsvd.problems.volterra())
 
 
@@ -239,3 +239,10 @@ def test_options_that_are_not_json_are_kept_as_words(tmp_path):
     result = solve(problem)
     again = nbsvd.load(result.save(tmp_path / "a.safetensors"), problem=problem)
     assert again.info["options"] == {"device": "cpu"}
+
+
+def test_another_problem_of_the_same_dimension_is_refused(tmp_path):
+    path = nbsvd.solve("volterra", k=1, steps=0, progress=False).save(tmp_path / "a.safetensors")
+    other = nbsvd.Problem(nbsvd.Integral(lambda x, y: (x < y.t()).to(x), Uniform(0.0, 2.0)))
+    with pytest.raises(ArgumentError, match="problem"):
+        nbsvd.load(path, problem=other)

@@ -125,7 +125,7 @@ class Exact(ABC):
                 "k",
                 got=repr(k),
                 expected=f"an integer from 1 to {self.max_k}",
-                remedy=f"This operator has {self.max_k} values.",
+                remedy=f"The exact answer holds {self.max_k} values.",
             )
         return k
 

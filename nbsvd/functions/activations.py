@@ -43,7 +43,7 @@ def _gelu(a: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def _tanh_value(a: Tensor) -> Tensor:
     if a.device.type != "cpu":
         return torch.tanh(a)
-    return torch.sigmoid(2 * a).mul(2).sub_(1)  # takes a third of the time of torch.tanh
+    return torch.sigmoid(2 * a).mul(2).sub_(1)  # faster on a CPU than torch.tanh
 
 
 def _softplus_value(a: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ class Jet:
             rows = self.derivatives.reshape(-1, streams * B, n)
             if self.derivatives.ndim == 3:  # shared features enter all networks
                 rows = rows.expand(len(weight), -1, -1)
-            if weight.shape[2] == 1:  # a column on the right would take four times as long
+            if weight.shape[2] == 1:  # a column on the right is slow
                 return torch.bmm(weight.mT, rows.mT).view(len(weight), streams, B, 1)
             return torch.bmm(rows, weight).view(len(weight), streams, B, -1)
 

@@ -69,9 +69,8 @@ class MLP(Pointwise):
         features: a fixed or learned map of the point that replaces the bare coordinates.
         weight_gain, bias_gain: factors on the initial weights and biases of the hidden layers (not the head),
             over torch's default of uniform numbers in ``+- 1/sqrt(inputs)``. With 1 and 1 (the paper's) the
-            last hidden layer starts nearly linearly dependent: on hydrogen its Gram matrix has condition 1e9.
-            With 2 and 4 it is 1e7 and the heads of a Ritz start are of order one, which lets the training use
-            a learning rate 30 times larger.
+            last hidden layer starts nearly linearly dependent, and the heads of a Ritz start need large
+            coefficients of opposite sign, which large steps of training would upset.
         generator: source of the initial weights.
 
     Raises:

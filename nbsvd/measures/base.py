@@ -54,6 +54,7 @@ class Nodes:
             "weights",
             got=f"shape {tuple(self.weights.shape)} for {len(self.x)} points",
             expected="one weight for each point, shape (B,)",
+            remedy="Where all weigh the same, give torch.ones(len(x)).",
         )
         if self.weights.device.type == "cpu":  # a look on another device would wait for it
             require(
@@ -114,6 +115,11 @@ class Measure(ABC):
         """Describe the measure by plain data, for reports; equal measures have equal descriptions."""
         return {"name": type(self).__name__, "dim": self.dim}
 
+    def same_as(self, other: "Measure") -> bool:
+        """Tell whether another measure is this one: the same object, or one of the same full description."""
+        described = type(self) is type(other) and type(self).config is not Measure.config
+        return self is other or (described and self.config() == other.config())
+
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds of nodes that this measure can place."""
@@ -156,7 +162,7 @@ class Measure(ABC):
         Raises:
             ArgumentError: ``n < 1``, an unknown kind, or a kind that this measure can't place.
         """
-        require(n >= 1, "n", got=n, expected="at least one node")
+        require(n >= 1, "n", got=n, expected="at least one node", remedy="Ask for n=1 or more.")
         kind = self.training_kind if kind is None else kind
         nearest("kind", kind, KINDS)
         require(
@@ -174,7 +180,12 @@ class Measure(ABC):
                 x, weights = x[kept], weights[kept] * (int(kept.sum()) / len(kept))
         else:
             if generator is None:
-                raise ArgumentError("generator", got=None, expected=f"a torch.Generator for {kind} nodes")
+                raise ArgumentError(
+                    "generator",
+                    got=None,
+                    expected=f"a torch.Generator for {kind} nodes",
+                    remedy="Pass generator=torch.Generator().manual_seed(0).",
+                )
             u = uniform(n, self.dim, generator) if kind == "iid" else sobol(n, self.dim, generator)
             x = self.transport(u)
             # far out 1/p may overflow, or its square, which the U-statistic forms: functions vanish there, so

@@ -36,6 +36,25 @@ class Empirical(Measure):
         """Describe the size of the data set; the data are not repeated."""
         return {"name": "Empirical", "dim": self.dim, "rows": len(self.data)}
 
+    def same_as(self, other: Measure) -> bool:
+        """Tell whether another measure holds the same data."""
+        return self is other or (
+            isinstance(other, Empirical)
+            and self.data.shape == other.data.shape
+            and bool((self.data == other.data.to(self.data)).all())
+        )
+
+    @property
+    def length(self) -> float | None:
+        """The largest standard deviation of a coordinate; ``None`` if no coordinate varies."""
+        spread = float(self.data.double().std(0, correction=0).max())
+        return spread if spread > 0 else None
+
+    @property
+    def center(self) -> tuple[float, ...]:
+        """The mean of the data."""
+        return tuple(self.data.double().mean(0).tolist())
+
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """Independent draws, or all rows at once."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nbsvd._errors import ArgumentError, require
 from nbsvd.functions import Jet, jet_of
-from nbsvd.functions.jet import Real, checked
+from nbsvd.functions.jet import Real, checked, deriving
 from nbsvd.measures import Measure, Nodes
 
 Function = Callable[[Tensor], Tensor]
@@ -93,8 +93,11 @@ class Operator(ABC):
         if self.local:
             return self._from_function(function, nodes.x)
         f = checked(function(nodes.x), nodes.x)
-        inner, f_inner = (nodes, f) if inner is None else (inner, checked(function(inner.x), inner.x))
-        return f, self.transform(nodes.x, inner, f_inner)
+        if inner is None:
+            return f, self.transform(nodes.x, nodes, f)
+        # training does not differentiate through T f where T is self-adjoint
+        with deriving(not self.self_adjoint):
+            return f, self.transform(nodes.x, inner, checked(function(inner.x), inner.x))
 
     def _from_function(self, function: Function, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return f and T f for a local operator.

@@ -60,11 +60,21 @@ class Integral(Operator):
         y = self.measure_y.nodes(8, kind="iid", generator=torch.Generator().manual_seed(1)).x
         K = self.matrix(x, y)
         require(
-            bool(torch.isfinite(K).all()), "kernel", got="NaN or infinite values", expected="finite values"
+            bool(torch.isfinite(K).all()),
+            "kernel",
+            got="NaN or infinite values",
+            expected="finite values",
+            remedy="Look for a division by zero or a logarithm of zero in the kernel.",
         )
-        if self_adjoint is None:
-            self_adjoint = self.measure_x is self.measure_y and bool(torch.allclose(K, self.matrix(y, x).t()))
-        self.self_adjoint = self_adjoint
+        symmetric = measure_x.same_as(measure_y) and bool(torch.allclose(K, self.matrix(y, x).t()))
+        require(
+            symmetric or not self_adjoint,
+            "self_adjoint",
+            got="True for a kernel with k(x, y) other than k(y, x), or for two different measures",
+            expected="a symmetric kernel on one measure",
+            remedy="Leave self_adjoint out, and take the singular value decomposition.",
+        )
+        self.self_adjoint = symmetric if self_adjoint is None else self_adjoint
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the kernel matrix ``(B, B')``, with its shape checked."""

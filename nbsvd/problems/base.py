@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from nbsvd._errors import require
 from nbsvd.exact import Exact
 from nbsvd.functions import Factor
-from nbsvd.measures import Counting, Measure
+from nbsvd.measures import Measure
 from nbsvd.operators import Operator
 
 
@@ -18,7 +18,8 @@ class Problem:
         operator: the operator T.
         measure: reference measure of the (right) functions, with its sampling law; the operator's own unless
             given.
-        ansatz: factor that multiplies every component; none unless given.
+        ansatz: factor that multiplies every component; none unless given. Left functions take it too if they
+            live on the same measure.
         exact: the exact answer, for error reports.
         measure_y: reference measure of the left functions of an SVD; the operator's own, or ``measure``.
         name: how the problem is called in reports.
@@ -67,10 +68,18 @@ class Problem:
         )
         own = self.operator.measure_x
         require(
-            not isinstance(own, Counting) or measure.config() == own.config(),
+            own is None or measure.same_as(own),
             "measure",
             got=measure.config(),
-            expected="None: a matrix has its own",
+            expected="None: this operator has its own",
+            remedy="A kernel or matrix with another measure is another operator: make it with that measure.",
+        )
+        require(
+            self.ansatz is None or isinstance(self.ansatz, Factor),
+            "ansatz",
+            got=type(self.ansatz).__name__,
+            expected="a Factor",
+            remedy="Such as DecayFactor, GaussianFactor, BoxFactor, or a product of them.",
         )
         object.__setattr__(self, "measure", measure)
         if self.measure_y is None:

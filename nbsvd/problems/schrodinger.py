@@ -29,6 +29,9 @@ def hydrogen2d(domain: Literal["plane", "box"] = "plane") -> Problem:
     ``[-50, 50]^2`` with zero boundary values they are slightly lower (by up to 3e-4 of themselves for the
     first nine); reference values there are computed, not closed.
 
+    On the plane the ansatz decays like ``exp(-r/8)``, more slowly than the first sixteen functions; higher
+    ones reach further out and need a problem with a longer :class:`~nbsvd.functions.DecayFactor`.
+
     Arguments:
         domain: ``"plane"``, the free atom, or ``"box"``, the paper's setting.
 

@@ -73,7 +73,7 @@ def functions_2d(spectrum: Spectrum) -> tuple[dict[str, np.ndarray], np.ndarray]
 
 
 def lines(spectrum: Spectrum) -> Figure:
-    """Draw functions on a line: those of an eigenproblem, or the right and the left ones of an SVD."""
+    """Draw functions on a line: the right ones and, where they are others on the same line, the left ones."""
     nodes = spectrum.nodes().x[:, 0]
     center = spectrum.measure_x.center[0]
     half = max(panel_halves(spectrum))
@@ -84,7 +84,9 @@ def lines(spectrum: Spectrum) -> Figure:
     low, high = round(low / step) * step, round(high / step) * step
     x = torch.linspace(low, high, POINTS, dtype=torch.float64)
     shown = spectrum.align() if spectrum.exact is not None else spectrum
-    sides = {"": "right"} if spectrum.self_adjoint else {"right, ": "right", "left, ": "left"}
+    sides = {"": "right"}
+    if not spectrum.self_adjoint and spectrum.measure_x.same_as(spectrum.measure_y):
+        sides = {"right, ": "right", "left, ": "left"}
     rows = {f"{name}learned": getattr(shown, side)(x[:, None]) for name, side in sides.items()}
     if spectrum.exact is not None:
         rows |= {f"{name}exact": shown.exact_like(x[:, None], side) for name, side in sides.items()}

@@ -55,10 +55,10 @@ def average(parts: Sequence[Moments]) -> Moments:
     )
 
 
-def chunks(nodes: Nodes, size: int = CHUNK) -> Iterator[tuple[float, Nodes]]:
+def chunks(nodes: Nodes) -> Iterator[tuple[float, Nodes]]:
     """Cut nodes into pieces, each with its share of the total."""
-    for start in range(0, len(nodes), size):
-        piece = Nodes(nodes.x[start : start + size], nodes.weights[start : start + size], nodes.kind)
+    for start in range(0, len(nodes), CHUNK):
+        piece = Nodes(nodes.x[start : start + CHUNK], nodes.weights[start : start + CHUNK], nodes.kind)
         yield len(piece) / len(nodes), piece
 
 
@@ -75,16 +75,33 @@ def measure_moments(
     nodes_x: Nodes,
     nodes_y: Nodes,
 ) -> Moments:
-    """Return the moments of ``right`` and ``left`` under an operator; memory is bounded for a local one."""
-    if operator.self_adjoint and left is right:
-        pieces = chunks(nodes_x) if operator.local else [(1.0, nodes_x)]
-        parts = [(share, *operator.moments(right, piece)) for share, piece in pieces]
-        S = torch.stack([share * s for share, s, _ in parts]).sum(0)
-        A = torch.stack([share * a for share, _, a in parts]).sum(0)
+    """Return the moments of ``right`` and ``left`` under an operator, with bounded memory.
+
+    A local operator sees one set of nodes. For a nonlocal one the two sets must be independent, or each a
+    rule: the terms in which both points of the kernel are the same would otherwise raise every value.
+    """
+    same = operator.self_adjoint and left is right
+    if same and not operator.local and nodes_x.kind == "quadrature" and len(nodes_x) <= CHUNK:
+        S, A = operator.moments(right, nodes_x)  # a rule may serve both sides
         return Moments(S, S, (A + A.t()) / 2)
-    f, g = right(nodes_x.x), left(nodes_y.x)
-    wf, wg = nodes_x.weights[:, None] * f / len(nodes_x), nodes_y.weights[:, None] * g / len(nodes_y)
-    return Moments(wf.t() @ f, wg.t() @ g, wg.t() @ applied(operator, right, f, nodes_x, nodes_y.x))
+    if same and operator.local:
+        pieces = [(share, *operator.moments(right, piece)) for share, piece in chunks(nodes_x)]
+        S = torch.stack([share * s for share, s, _ in pieces]).sum(0)
+        A = torch.stack([share * a for share, _, a in pieces]).sum(0)
+        return Moments(S, S, (A + A.t()) / 2)
+    f = right(nodes_x.x)
+    gram_f = (nodes_x.weights[:, None] * f).t() @ f / len(nodes_x)
+    grams, forms = [], []
+    for share, piece in chunks(nodes_y):
+        g = left(piece.x)
+        wg = share * piece.weights[:, None] * g / len(piece)
+        grams.append(wg.t() @ g)
+        forms.append(wg.t() @ applied(operator, right, f, nodes_x, piece.x))
+    gram_g, form = torch.stack(grams).sum(0), torch.stack(forms).sum(0)
+    if same:
+        gram_f = gram_g = (gram_f + gram_g) / 2
+        form = (form + form.t()) / 2
+    return Moments(gram_f, gram_g, form)
 
 
 def node_count(operator: Operator, measure: Measure) -> int:

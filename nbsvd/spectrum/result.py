@@ -92,7 +92,7 @@ class Result(Spectrum):
             "right": storage.describe(self.right_model),
             "left": None if self.self_adjoint else storage.describe(self.left_model),
             "self_adjoint": self.self_adjoint,
-            "dims": [self.measure_x.dim, self.measure_y.dim],
+            "spaces": storage.spaces(self.operator, self.measure_x, self.measure_y),
             "info": dict(self.info),
             "control": dict(self.control),
             "label": self.label,

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nbsvd import metrics
-from nbsvd._errors import ArgumentError, require
+from nbsvd._errors import ArgumentError, nearest, require
 from nbsvd.exact import Exact
 from nbsvd.measures import Measure, Nodes
 from nbsvd.operators import Operator
@@ -19,6 +19,7 @@ from nbsvd.spectrum.moments import Moments, average, node_count, pencil, singula
 NODE_SEED = 1907
 PIECE = 8192  # points evaluated at once
 PEAK = 0.9
+SIDES = ("right", "left")
 
 # typing.Self would do, but the run-time check in the tests looks at methods one by one, and refuses it there.
 Same = TypeVar("Same", bound="Spectrum")
@@ -117,7 +118,7 @@ class Spectrum:
 
     def nodes(self, side: str = "right", n: int | None = None) -> Nodes:
         """Return the fixed nodes on which functions are compared, the same for all results of a problem."""
-        measure = self.measure_x if side == "right" else self.measure_y
+        measure = self.measure_x if nearest("side", side, SIDES) == "right" else self.measure_y
         kind = measure.evaluation_kind
         generator = None if kind == "quadrature" else torch.Generator().manual_seed(NODE_SEED)
         return measure.nodes(
@@ -176,7 +177,7 @@ class Spectrum:
         """
         exact = self._known()
         K = exact.completed(self.k)
-        at = exact.functions(x, K) if side == "right" else exact.left(x, K)
+        at = exact.functions(x, K) if nearest("side", side, SIDES) == "right" else exact.left(x, K)
         return at @ self._alignment.exact.to(at)
 
     def _known(self) -> Exact:

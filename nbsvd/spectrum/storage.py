@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nbsvd._errors import ArgumentError
 from nbsvd.functions import Factor, WithFactor, from_config
+from nbsvd.measures import Measure
 
 FORMAT = 1
 EXPECTED = "a file written by Result.save"
@@ -116,6 +117,11 @@ def read(path: str | Path) -> Stored:
             remedy="It was written by another version of nbsvd: use that one.",
         )
     return Stored(tensors, description)
+
+
+def spaces(operator: object, *measures: Measure) -> str:
+    """Return a line that tells which kind of operator, between which spaces, a result belongs to."""
+    return json.dumps([type(operator).__name__, *(measure.config() for measure in measures)])
 
 
 def describe(module: nn.Module) -> dict[str, Any] | None:

@@ -12,10 +12,11 @@ from nbsvd._device import pick_device
 from nbsvd._errors import ArgumentError, nearest, require
 from nbsvd.functions import MLP
 from nbsvd.measures import Counting
+from nbsvd.measures.base import KINDS
 from nbsvd.objectives import Nesting, choose
 from nbsvd.operators import Operator
 from nbsvd.problems import Problem
-from nbsvd.training.settings import Settings
+from nbsvd.training.settings import Settings, whole_number
 
 METHODS = ("sgd",)
 OBJECTIVES = ("lora", "omm")
@@ -70,6 +71,9 @@ def check_choices(
 ) -> Choices:
     """Check what the caller chose, together with the problem and the settings.
 
+    A matrix runs on the CPU in float64, whatever dtype and device are asked for; but a device that this
+    machine does not have is refused there as anywhere.
+
     Raises:
         ArgumentError: for any of them, or for two that don't go together.
     """
@@ -80,7 +84,7 @@ def check_choices(
         expected="a Problem or the name of one",
         remedy="Wrap an operator: Problem(operator, measure).",
     )
-    check_k(problem, k)
+    k = check_k(problem, k)
     nearest("method", method, METHODS)
     nearest("objective", objective, OBJECTIVES)
     nearest("nesting", nesting, NESTINGS)
@@ -90,22 +94,28 @@ def check_choices(
         check_omm(problem.operator)
     if not problem.operator.self_adjoint:
         check_bounded(problem.operator)
-    require(
-        isinstance(seed, int) and not isinstance(seed, bool), "seed", got=repr(seed), expected="an integer"
-    )
+    whole_seed = whole_number(seed)
+    if whole_seed is None:
+        raise ArgumentError(
+            "seed",
+            got=repr(seed),
+            expected="an integer",
+            remedy="Use seed=0; another number gives another run.",
+        )
     require(
         dtype in (None, torch.float32, torch.float64),
         "dtype",
         got=dtype,
         expected="torch.float32 or torch.float64",
+        remedy="Leave it out for float32.",
     )
     check_nodes(problem, settings)
     matrix = isinstance(problem.measure, Counting)
     check_network(network, matrix)
-    for callback in callbacks:
-        require(callable(callback), "callbacks", got=repr(callback), expected="functions of the Trainer")
+    check_callbacks(callbacks)
     dtype = torch.float64 if matrix else dtype or torch.float32
-    where = pick_device(device, dtype)
+    # A matrix leaves the device alone, so that one without float64 is no hindrance.
+    where = pick_device(device, torch.float32 if matrix else dtype)
     if isinstance(network, Mapping) or network is None:
         network = {**settings.network, **(network or {})}
     return Choices(
@@ -114,17 +124,44 @@ def check_choices(
         Nesting(nesting, k),
         None if preset == "paper" else warm_start,  # the paper starts from random heads
         preset,
-        seed,
+        whole_seed,
         torch.device("cpu") if matrix else where,
         dtype,
         network,
     )
 
 
-def check_k(problem: Problem, k: int) -> None:
-    """Refuse a number of components below one, or above what the operator or its exact answer has."""
-    whole = isinstance(k, int) and not isinstance(k, bool)
-    require(whole and k >= 1, "k", got=repr(k), expected="an integer, at least 1")
+def check_callbacks(callbacks: Any) -> None:
+    """Refuse what is not a sequence of functions."""
+    remedy = "Write callbacks=[function], each with one argument, the Trainer."
+    require(
+        isinstance(callbacks, Sequence),
+        "callbacks",
+        got=repr(callbacks),
+        expected="a list of functions of the Trainer",
+        remedy=remedy,
+    )
+    for callback in callbacks:
+        require(
+            callable(callback),
+            "callbacks",
+            got=repr(callback),
+            expected="functions of the Trainer",
+            remedy=remedy,
+        )
+
+
+def check_k(problem: Problem, k: int) -> int:
+    """Return the number of components; refuse less than one, or more than operator or exact answer have."""
+    whole = whole_number(k)
+    if whole is None or whole < 1:
+        raise ArgumentError(
+            "k",
+            got=repr(k),
+            expected="an integer, at least 1",
+            remedy="Ask for one component or more.",
+        )
+    k = whole
     sizes = [m.n for m in (problem.measure, problem.left_measure) if isinstance(m, Counting)]
     require(
         not sizes or k <= min(sizes),
@@ -135,6 +172,7 @@ def check_k(problem: Problem, k: int) -> None:
     )
     if problem.exact is not None:
         problem.exact.completed(k)  # refuses what it does not know
+    return k
 
 
 def check_bounded(operator: Operator) -> None:
@@ -172,8 +210,14 @@ def check_nodes(problem: Problem, settings: Settings) -> None:
     """Refuse nodes that a measure can't place, and an estimator that is wrong for them."""
     for measure in (problem.measure, problem.left_measure):
         kind = settings.kind or measure.training_kind
-        if kind not in measure.kinds:
-            nearest("kind", kind, measure.kinds)
+        if kind in KINDS and kind not in measure.kinds:
+            raise ArgumentError(
+                "kind",
+                got=f"{kind!r} for {type(measure).__name__}",
+                expected="one of " + ", ".join(map(repr, measure.kinds)),
+                remedy="Leave kind out: the measure then takes the one that suits it.",
+            )
+        nearest("kind", kind, measure.kinds)
         choose(kind, settings.moment, size=settings.batch_size)
 
 
@@ -191,6 +235,7 @@ def check_network(network: Any, matrix: bool) -> None:
         "network",
         got=type(network).__name__,
         expected="a dictionary of arguments, or a function of a torch.Generator that returns a module",
+        remedy="Write network={'widths': (64, 64)}, or network=lambda generator: module.",
     )
     require(
         not isinstance(network, nn.Module),

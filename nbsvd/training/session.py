@@ -67,7 +67,7 @@ def default_network(
             cusps=cusps if measure.dim > 1 else (),
         )
     net = MLP(k, measure.dim, generator=generator, **options)
-    ansatz = copy.deepcopy(problem.ansatz)
+    ansatz = copy.deepcopy(problem.ansatz) if measure.same_as(problem.measure) else None
     if ansatz is None and measure.unbounded and measure.length is not None:
         ansatz = DecayFactor(DECAY_LENGTH * measure.length, center=measure.center)
     return net if ansatz is None else WithFactor(net, ansatz)
@@ -94,7 +94,7 @@ class Session:
             return self._placed(default_network(self.problem, measure, self.k, self.generator, c.network))
         module = c.network(self.generator)
         require(isinstance(module, nn.Module), "network", got=type(module).__name__, expected="an nn.Module")
-        if self.problem.ansatz is not None:
+        if self.problem.ansatz is not None and measure.same_as(self.problem.measure):
             module = WithFactor(module, copy.deepcopy(self.problem.ansatz))
         module = self._placed(module)
         probe = measure.nodes(4, kind="iid", generator=torch.Generator().manual_seed(0))
@@ -201,11 +201,12 @@ class Session:
     def values(self) -> Callable[[nn.Module], Tensor]:
         """Return the function that measures values on fixed nodes, independent of training, for reports."""
         p, n = self.problem, node_count(self.problem.operator, self.problem.measure) // 4
+        generator = torch.Generator().manual_seed(self.choices.seed + 1)
         nodes = [
             m.nodes(
                 n,
                 kind=m.evaluation_kind,
-                generator=torch.Generator().manual_seed(self.choices.seed + 1),
+                generator=generator,
                 dtype=self.choices.dtype,
                 device=self.choices.device,
             )

@@ -1,13 +1,46 @@
 """Settings of a training run, and the presets."""
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 from nbsvd._errors import nearest, require
 from nbsvd.measures import Kind
 from nbsvd.training.optimizers import OPTIMIZERS
+
+# What each number must be, and what to do where it is not.
+COUNTS = {
+    "steps": (0, "For the untrained Ritz solution alone use steps=0; for no limit leave it out."),
+    "batch_size": (1, "Leave it out for the default."),
+    "warmup": (0, "Use warmup=0 for none."),
+    "report_every": (1, "Use report_every=1 for a report at every step."),
+}
+POSITIVE = {
+    "seconds": ("a positive number of seconds", "For the untrained Ritz solution alone use steps=0."),
+    "lr": ("a positive learning rate", "Leave it out for the default, or try lr=1e-3."),
+}
+
+
+def whole_number(number: object) -> int | None:
+    """Return an integer of any kind, NumPy's too, as an ``int``; ``None`` for anything else, a bool too.
+
+    Example:
+        >>> whole_number(3), whole_number(3.0), whole_number(True)
+        (3, None, None)
+    """
+    if isinstance(number, bool):
+        return None
+    try:
+        return operator.index(number)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def _is_real(number: object) -> bool:
+    return isinstance(number, Real) and not isinstance(number, bool)
 
 
 @dataclass(frozen=True)
@@ -55,22 +88,27 @@ class Settings:
             "steps, seconds",
             got="neither",
             expected="at least one of them",
+            remedy="Say when to stop: steps=1000, or seconds=60.",
         )
-        for name, least in (("steps", 0), ("batch_size", 1), ("warmup", 0), ("report_every", 1)):
-            count = getattr(self, name)
-            whole = isinstance(count, int) and not isinstance(count, bool) and count >= least
-            fine = whole or (name == "steps" and count is None)
-            require(fine, name, got=repr(count), expected=f"an integer, at least {least}")
-        for name, expected in (
-            ("seconds", "a positive number of seconds"),
-            ("lr", "a positive learning rate"),
-        ):
+        for name, (least, remedy) in COUNTS.items():
+            if name == "steps" and self.steps is None:
+                continue
+            count = whole_number(getattr(self, name))
+            fine = count is not None and count >= least
+            expected = f"an integer, at least {least}"
+            require(fine, name, got=repr(getattr(self, name)), expected=expected, remedy=remedy)
+            object.__setattr__(self, name, count)
+        for name, (expected, remedy) in POSITIVE.items():
             number = getattr(self, name)
-            fine = number is None or (isinstance(number, (int, float)) and 0 < number < math.inf)
-            remedy = "For the untrained Ritz solution alone use steps=0." if name == "seconds" else ""
+            fine = number is None or (_is_real(number) and 0 < number < math.inf)
             require(fine, name, got=repr(number), expected=expected, remedy=remedy)
-        fine = isinstance(self.ema, (int, float)) and 0 <= self.ema < 1
-        require(fine, "ema", got=repr(self.ema), expected="a number, at least 0 and below 1")
+        require(
+            _is_real(self.ema) and 0 <= self.ema < 1,
+            "ema",
+            got=repr(self.ema),
+            expected="a number, at least 0 and below 1",
+            remedy="Use 0.99; ema=0 takes the parameters of the last step alone.",
+        )
 
     def fraction(self, step: int, seconds: float) -> float:
         """Return how much of the run is done, from 0 to 1, by the limit that is nearer."""

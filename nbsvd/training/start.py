@@ -150,7 +150,7 @@ def ritz_start(
         )
 
     fit = average(moments())
-    tolerance = START_TOLERANCE if operator.local else BASIS_TOLERANCE
+    tolerance = START_TOLERANCE if not operator.bounded else BASIS_TOLERANCE
     shift = least = 0.0
     if left is right:
         best, C = pencil(fit, k, tolerance=BASIS_TOLERANCE)
