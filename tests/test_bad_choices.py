@@ -402,13 +402,7 @@ NO_REMEDY = {
     "number: frequency",
     "number: center",
     "number: length scale",
-    "kind: operator",
-    "kind: exact",
     "kind: exact, dimension",
-    "kind: potential",
-    "kind: kernel",
-    "kind: complex kernel",
-    "kind: no module",
 }
 
 

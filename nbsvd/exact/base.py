@@ -178,7 +178,9 @@ def as_points(name: str, x: object, dim: int) -> Float64[Tensor, "B d"]:
         name,
         got=f"shape {tuple(x.shape)}",
         expected=expected,
-        remedy="A single point is x[None, :]; points on a line are x[:, None]." if x.ndim < 2 else "",
+        remedy="A single point is x[None, :]; points on a line are x[:, None]."
+        if x.ndim < 2
+        else "One row for each point, one column for each coordinate.",
     )
     require(bool(torch.isfinite(x).all()), name, got="NaN or infinity", expected="finite points")
     # Apple's MPS device has no float64.

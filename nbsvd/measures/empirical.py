@@ -28,6 +28,7 @@ class Empirical(Measure):
             "data",
             got=f"shape {tuple(data.shape)}" if isinstance(data, Tensor) else type(data).__name__,
             expected="a tensor of shape (N, d), N > 0",
+            remedy="One row for each sample; a single feature is data[:, None].",
         )
         require(torch.isfinite(data).all(), "data", got="NaN or infinite entries", expected="finite numbers")
         self.data, self.dim = data, data.shape[1]

@@ -54,6 +54,7 @@ class Schrodinger(Operator):
             "potential",
             got=type(potential).__name__,
             expected="a function of points (B, d)",
+            remedy="A constant potential c is lambda x: torch.full_like(x[:, 0], c).",
         )
         self.potential = potential
         self.singular_points = tuple(tuple(float(c) for c in p) for p in singular_points)

@@ -48,7 +48,11 @@ class Integral(Operator):
         self_adjoint: bool | None = None,
     ) -> None:
         require(
-            callable(kernel), "kernel", got=type(kernel).__name__, expected="a function of two sets of points"
+            callable(kernel),
+            "kernel",
+            got=type(kernel).__name__,
+            expected="a function of two sets of points",
+            remedy="For a matrix of numbers use Matrix(A).",
         )
         measure_y = measure_x if measure_y is None else measure_y
         for name, measure in (("measure_x", measure_x), ("measure_y", measure_y)):
@@ -86,7 +90,13 @@ class Integral(Operator):
             expected=f"shape ({len(x)}, {len(y)}) for {len(x)} points x and {len(y)} points y",
             remedy="On a line, x - y.t() broadcasts two columns to a matrix.",
         )
-        require(not K.is_complex(), "kernel", got=f"dtype {K.dtype}", expected="real values")
+        require(
+            not K.is_complex(),
+            "kernel",
+            got=f"dtype {K.dtype}",
+            expected="real values",
+            remedy="Treat its real and imaginary parts as two operators.",
+        )
         return K if K.is_floating_point() else K.to(x)  # a condition, such as x < y.t()
 
     def transform(self, y: Tensor, nodes: Nodes, f: Tensor) -> Tensor:

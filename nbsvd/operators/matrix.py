@@ -106,13 +106,20 @@ def readable(A: Any) -> Any:
             A = np.asarray(A)
             A = torch.as_tensor(np.require(A, requirements=["C", "W"]))  # torch wants both
         except (TypeError, ValueError) as error:
-            raise ArgumentError("A", got=f"{type(A).__name__}: {error}", expected=expected) from error
+            raise ArgumentError(
+                "A",
+                got=f"{type(A).__name__}: {error}",
+                expected=expected,
+                remedy="Pass numbers: a tensor, an array, a sparse matrix or a LinearOperator.",
+            ) from error
     require(
         len(A.shape) == 2 and min(A.shape) >= 1,
         "A",
         got=f"shape {tuple(A.shape)}",
         expected=expected,
-        remedy="A vector is a matrix of one column: A[:, None]." if len(A.shape) == 1 else "",
+        remedy="A vector is a matrix of one column: A[:, None]."
+        if len(A.shape) == 1
+        else "Reshape it to rows and columns, with at least one of each.",
     )
     require(
         "complex" not in str(A.dtype),
@@ -133,6 +140,7 @@ def readable(A: Any) -> Any:
                 "A",
                 got=f"a LinearOperator that fails on a vector of ones: {error or type(error).__name__}",
                 expected="one with matvec, and with rmatvec for its adjoint",
+                remedy="Give both to scipy.sparse.linalg.LinearOperator.",
             ) from error
     elif isinstance(A, Tensor):
         A = A if A.is_floating_point() else A.to(torch.float64)

@@ -55,7 +55,8 @@ class Problem:
             isinstance(self.operator, Operator),
             "operator",
             got=type(self.operator).__name__,
-            expected="an Operator, such as Schrodinger(potential), Integral(kernel, measure) or Matrix(A)",
+            expected="an Operator",
+            remedy="Make one: Schrodinger(potential), Integral(kernel, measure) or Matrix(A).",
         )
         measure = self.operator.measure_x if self.measure is None else self.measure
         require(
@@ -91,6 +92,7 @@ class Problem:
                 "exact",
                 got=type(self.exact).__name__,
                 expected="an Exact answer",
+                remedy="Subclass nbsvd.exact.Exact, or leave it out.",
             )
             require(
                 self.exact.dim == measure.dim,

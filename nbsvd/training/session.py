@@ -93,7 +93,13 @@ class Session:
         if isinstance(c.network, Mapping):
             return self._placed(default_network(self.problem, measure, self.k, self.generator, c.network))
         module = c.network(self.generator)
-        require(isinstance(module, nn.Module), "network", got=type(module).__name__, expected="an nn.Module")
+        require(
+            isinstance(module, nn.Module),
+            "network",
+            got=type(module).__name__,
+            expected="an nn.Module",
+            remedy="Let the function return the module itself.",
+        )
         if self.problem.ansatz is not None and measure.same_as(self.problem.measure):
             module = WithFactor(module, copy.deepcopy(self.problem.ansatz))
         module = self._placed(module)
@@ -106,6 +112,7 @@ class Session:
             if isinstance(f, Tensor)
             else type(f).__name__,
             expected=f"shape ({len(probe)}, {self.k}): one column for each of the k components",
+            remedy=f"Let its last layer have {self.k} outputs.",
         )
         return module
 
