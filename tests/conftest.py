@@ -44,3 +44,12 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail when training begins."""
+    from nbsvd.training import session
+
+    for loop in ("train", "minimise_tables"):
+        monkeypatch.setattr(session, loop, lambda *a, **o: pytest.fail("training began"))

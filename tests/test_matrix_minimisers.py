@@ -8,22 +8,12 @@ other way round. Each step needs nothing but the gradient of the objective and t
 
 import pytest
 import torch
+from matrices import f64, randn, with_values
 
 from nbsvd.objectives import Nesting, lora_evd, lora_svd
 
 # Thousands of small steps: the run-time check of shapes would cost more than they do.
 pytestmark = pytest.mark.usefixtures("unchecked")
-f64 = torch.float64
-
-
-def randn(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=f64)
-
-
-def matrix(values, m, n, seed=0):
-    """An (m, n) matrix with these singular values."""
-    U, V = (torch.linalg.qr(randn(size, len(values), seed=seed + size)).Q for size in (m, n))
-    return U * torch.tensor(values, dtype=f64) @ V.T
 
 
 def loss(F, G, A, nesting):
@@ -85,18 +75,18 @@ def assert_is_the_svd(F, G, A, atol):
 @pytest.mark.parametrize("kind", ["joint", "sequential"])
 @pytest.mark.parametrize(("m", "n"), [(8, 5), (5, 8)])
 def test_rectangular(kind, m, n):
-    A = matrix([3.0, 2.2, 1.5, 0.7, 0.3], m, n)
+    A = with_values([3.0, 2.2, 1.5, 0.7, 0.3], m, n)
     assert_is_the_svd(*descend(A, Nesting(kind, 3), 200), A, 1e-8)
 
 
 @pytest.mark.parametrize("kind", ["joint", "sequential"])
 def test_ill_conditioned(kind):
-    A = matrix([1.0, 1e-1, 1e-2, 1e-3, 1e-4], 8, 6)
+    A = with_values([1.0, 1e-1, 1e-2, 1e-3, 1e-4], 8, 6)
     assert_is_the_svd(*descend(A, Nesting(kind, 5), 100), A, 1e-8)
 
 
 def test_without_nesting_only_the_truncation_is_determined():
-    A = matrix([3.0, 2.2, 1.5, 0.7, 0.3], 8, 5)
+    A = with_values([3.0, 2.2, 1.5, 0.7, 0.3], 8, 5)
     F, G = descend(A, Nesting.none(3), 100)
     U, s, Vh = torch.linalg.svd(A, full_matrices=False)
     torch.testing.assert_close(G @ F.T, U[:, :3] * s[:3] @ Vh[:3], rtol=0, atol=1e-8)
@@ -105,7 +95,7 @@ def test_without_nesting_only_the_truncation_is_determined():
 
 @pytest.mark.parametrize("kind", ["joint", "sequential"])
 def test_a_tie_leaves_values_and_projections(kind):
-    A = matrix([3.0, 2.0, 2.0, 1.0, 0.5], 8, 6)
+    A = with_values([3.0, 2.0, 2.0, 1.0, 0.5], 8, 6)
     F, G = descend(A, Nesting(kind, 4), 200)
     U, s, Vh = torch.linalg.svd(A, full_matrices=False)
     torch.testing.assert_close(values(F, G), s[:4], rtol=0, atol=1e-8)
@@ -118,7 +108,7 @@ def test_a_tie_leaves_values_and_projections(kind):
 
 
 def test_a_tie_across_the_cut_leaves_a_piece_of_the_tied_subspace():
-    A = matrix([3.0, 2.0, 2.0, 1.0], 7, 6)
+    A = with_values([3.0, 2.0, 2.0, 1.0], 7, 6)
     F, G = descend(A, Nesting.joint(2), 200)
     _, s, Vh = torch.linalg.svd(A, full_matrices=False)
     torch.testing.assert_close(values(F, G), s[:2], rtol=0, atol=1e-8)
@@ -127,13 +117,13 @@ def test_a_tie_across_the_cut_leaves_a_piece_of_the_tied_subspace():
 
 
 def test_lbfgs_alone_on_a_rectangular_matrix():
-    A = matrix([3.0, 2.2, 1.5, 0.7, 0.3], 8, 5)
+    A = with_values([3.0, 2.2, 1.5, 0.7, 0.3], 8, 5)
     assert_is_the_svd(*lbfgs(A, Nesting.joint(3)), A, 1e-5)
 
 
 def test_rank_deficient_finds_the_values_there_are():
     """L-BFGS, then three Newton steps (the joint loss has true second derivatives) by pseudo-inverse."""
-    A = matrix([2.0, 1.0], 8, 6)
+    A = with_values([2.0, 1.0], 8, 6)
     F, G = lbfgs(A, Nesting.joint(3))
     x, split = torch.cat([F.flatten(), G.flatten()]), F.numel()
 
@@ -152,7 +142,7 @@ def test_rank_deficient_finds_the_values_there_are():
 def test_a_zero_value_is_approached_like_one_over_t_if_the_start_is_balanced(balanced):
     """Gradient flow of m |f|^2 |g|^2: |f|^2 - |g|^2 is conserved. Equal norms r: r^2 = 1/(1/r_0^2 + 4 m t).
     Otherwise the larger survives, and the smaller goes exponentially."""
-    A, nesting, L = matrix([2.0, 1.0], 6, 6), Nesting.joint(3), 3
+    A, nesting, L = with_values([2.0, 1.0], 6, 6), Nesting.joint(3), 3
     U, s, Vh = torch.linalg.svd(A)
     norm = torch.tensor([1.0, 1.0 if balanced else 2.0], dtype=f64)
     F = torch.cat([Vh[:2].T * s[:2].sqrt(), norm[0] * Vh[2:3].T], 1)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from matrices import f64, randn, with_values
 from scipy.sparse.linalg import LinearOperator
 
 import nbsvd
@@ -12,17 +13,6 @@ from nbsvd.measures import Uniform
 
 # Thousands of small steps: the run-time check of shapes would cost more than they do.
 pytestmark = pytest.mark.usefixtures("unchecked")
-f64 = torch.float64
-
-
-def randn(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=f64)
-
-
-def with_values(values, m, n, seed=0):
-    """An (m, n) matrix with these singular values."""
-    U, V = (torch.linalg.qr(randn(size, len(values), seed=seed + size)).Q for size in (m, n))
-    return U * torch.tensor(values, dtype=f64) @ V.T
 
 
 def symmetric(values, seed=0):
