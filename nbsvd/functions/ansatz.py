@@ -296,9 +296,9 @@ class WithFactor(Pointwise):
         value: Tensor = self.factor(x) * self.network.first_basis(x)
         return value
 
-    def first_basis_jet(self, x: Float[Tensor, "B d"]) -> Jet:
+    def first_basis_jet(self, x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:
         """Return the jet of :meth:`first_basis`."""
-        jet: Jet = self.factor.jet(x) * self.network.first_basis_jet(x)
+        jet: Jet = self.factor.jet(x, live=live) * self.network.first_basis_jet(x, live=live)
         return jet
 
     def start_from(self, coefficients: Float[Tensor, "H L"]) -> None:

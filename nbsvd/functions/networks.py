@@ -187,14 +187,14 @@ class MLP(Pointwise):
         h = self.trunk(x)[0]
         return torch.cat([h, torch.ones_like(h[:, :1])], 1)
 
-    def first_basis_jet(self, x: Float[Tensor, "B d"]) -> Jet:
+    def first_basis_jet(self, x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:
         """Return the jet of :meth:`first_basis`."""
-        h = self.trunk_jet(x)
+        h = self.trunk_jet(x, live=live)
         value, derivatives = h.value[0], h.derivatives[0]
-        one = torch.ones_like(value[:, :1])
-        return Jet(
-            torch.cat([value, one], 1), torch.cat([derivatives, torch.zeros_like(derivatives[..., :1])], -1)
-        )
+        value = torch.cat([value, torch.ones_like(value[:, :1])], 1)
+        with h.derive():
+            derivatives = torch.cat([derivatives, torch.zeros_like(derivatives[..., :1])], -1)
+        return Jet(value, derivatives, live)
 
     @torch.no_grad()
     def start_from(self, coefficients: Float[Tensor, "H L"]) -> None:

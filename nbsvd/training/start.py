@@ -45,7 +45,7 @@ class Basis(nn.Module):
 
     def jet(self, x: Tensor, *, live: bool = False) -> Jet:
         """Return the jet of the basis."""
-        jet: Jet = self.model.first_basis_jet(x)
+        jet: Jet = self.model.first_basis_jet(x, live=live)
         return jet
 
 
