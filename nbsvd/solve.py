@@ -18,6 +18,7 @@ from nbsvd.spectrum import Result
 from nbsvd.spectrum.storage import read, spaces
 from nbsvd.training import PRESETS, Settings, Trainer
 from nbsvd.training.choices import check_bounded, check_choices
+from nbsvd.training.projection import ProjectionSession
 from nbsvd.training.session import Session
 
 DEFAULT = Settings(seconds=60.0)
@@ -106,7 +107,8 @@ def solve(
         network=network,
         callbacks=callbacks,
     )
-    return Session(problem, choices.nesting.L, choices, chosen, began).run(callbacks, progress)
+    session = ProjectionSession if method == "varpro" else Session
+    return session(problem, choices.nesting.L, choices, chosen, began).run(callbacks, progress)
 
 
 def make_settings(preset: str | None = None, **changes: Any) -> Settings:

@@ -18,7 +18,7 @@ from nbsvd.operators import Operator
 from nbsvd.problems import Problem
 from nbsvd.training.settings import Settings, whole_number
 
-METHODS = ("sgd",)
+METHODS = ("sgd", "varpro")
 OBJECTIVES = ("lora", "omm")
 NESTINGS = ("joint", "sequential", "none")
 WARM_STARTS = ("ritz",)
@@ -32,7 +32,7 @@ class Choices:
     """What the caller of ``solve`` chose, besides problem and settings.
 
     Arguments:
-        method: ``"sgd"``.
+        method: ``"sgd"`` or ``"varpro"``.
         objective: ``"lora"`` or ``"omm"``.
         nesting: its kind and the number of components.
         warm_start: ``"ritz"`` or ``None``.
@@ -109,8 +109,12 @@ def check_choices(
         expected="torch.float32 or torch.float64",
         remedy="Leave it out for float32.",
     )
-    check_nodes(problem, settings)
     matrix = isinstance(problem.measure, Counting)
+    if method == "varpro":
+        check_varpro(matrix, objective, nesting, preset, warm_start, dtype)
+        dtype = torch.float64
+    else:
+        check_nodes(problem, settings)
     check_network(network, matrix)
     check_callbacks(callbacks)
     dtype = torch.float64 if matrix else dtype or torch.float32
@@ -129,6 +133,27 @@ def check_choices(
         dtype,
         network,
     )
+
+
+def check_varpro(
+    matrix: bool, objective: str, nesting: str, preset: str | None, warm_start: str | None, dtype: Any
+) -> None:
+    """Refuse what can't go with heads in closed form."""
+    for argument, wrong, got, expected in (
+        ("problem", matrix, "a matrix, whose vectors are all head", "an operator on functions"),
+        ("objective", objective != "lora", repr(objective), "'lora', the objective whose head is eliminated"),
+        (
+            "nesting",
+            nesting == "sequential",
+            "'sequential', which has no objective to eliminate a head from",
+            "'joint' or 'none'",
+        ),
+        ("preset", preset is not None, repr(preset), "none: the paper trains by stochastic gradients"),
+        ("warm_start", warm_start is None, "None", "'ritz': the heads are Ritz solutions throughout"),
+        ("dtype", dtype not in (None, torch.float64), str(dtype), "torch.float64"),
+    ):
+        remedy = "Leave it out, or use method='sgd'."
+        require(not wrong, argument, got=f"{got}, with method='varpro'", expected=expected, remedy=remedy)
 
 
 def check_callbacks(callbacks: Any) -> None:
@@ -218,7 +243,7 @@ def check_nodes(problem: Problem, settings: Settings) -> None:
                 remedy="Leave kind out: the measure then takes the one that suits it.",
             )
         nearest("kind", kind, measure.kinds)
-        choose(kind, settings.moment, size=settings.batch_size)
+        choose(kind, settings.moment, size=settings.batch)
 
 
 def check_network(network: Any, matrix: bool) -> None:

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from nbsvd._errors import TrainingDiverged, require
 from nbsvd.exact import lora_optimum
-from nbsvd.functions import MLP, DecayFactor, Features, Table, WithFactor
+from nbsvd.functions import MLP, Table, WithFactor
 from nbsvd.measures import Counting, Measure, Nodes
 from nbsvd.objectives import choose, lora_evd, lora_svd, omm
 from nbsvd.problems import Problem
 from nbsvd.spectrum import History, Result, replicate
 from nbsvd.spectrum.moments import applied, measure_moments, node_count
 from nbsvd.training.choices import Choices, unfit_for_omm
+from nbsvd.training.models import Pair, default_network
 from nbsvd.training.settings import Settings
 from nbsvd.training.start import Start, has_basis, ritz_start
 from nbsvd.training.tables import least_value, minimise_tables, safe_shift
@@ -28,49 +29,8 @@ from nbsvd.training.trainer import Callback, Trainer, train
 
 # A bounded operator's small values live in small directions of the start, which larger steps would destroy.
 LR_AFTER_START, LR_AFTER_START_BOUNDED, LR_COLD = 3e-3, 3e-4, 1e-2
-FEATURE_SCALES = (0.1, 0.4, 1.6)  # in units of the sampling law's length
-DECAY_LENGTH = 1.6  # in the same units
 MATRIX_STEPS = 100_000
 CLEARLY = 1e-5  # share of the largest value by which a Ritz value must be negative to count as such
-
-
-class Pair(nn.Module):
-    """Right and left functions in one module; the same module twice for an eigenproblem."""
-
-    def __init__(self, right: nn.Module, left: nn.Module) -> None:
-        super().__init__()
-        self.right = right
-        self.twin = left is right
-        if not self.twin:
-            self.second = left
-
-    @property
-    def left(self) -> nn.Module:
-        """The left functions."""
-        return self.right if self.twin else self.second
-
-
-def default_network(
-    problem: Problem, measure: Measure, k: int, generator: torch.Generator, options: Mapping[str, Any]
-) -> nn.Module:
-    """Return disjoint networks on features scaled to the measure, times the problem's ansatz.
-
-    On an unbounded domain functions must decay: there a problem without an ansatz gets a slow exponential.
-    """
-    options = dict(options)
-    if "features" not in options:
-        cusps = problem.operator.singular_points
-        options["features"] = measure.length and Features(
-            measure.dim,
-            scales=[s * measure.length for s in FEATURE_SCALES],
-            center=measure.center,
-            cusps=cusps if measure.dim > 1 else (),
-        )
-    net = MLP(k, measure.dim, generator=generator, **options)
-    ansatz = copy.deepcopy(problem.ansatz) if measure.same_as(problem.measure) else None
-    if ansatz is None and measure.unbounded and measure.length is not None:
-        ansatz = DecayFactor(DECAY_LENGTH * measure.length, center=measure.center)
-    return net if ansatz is None else WithFactor(net, ansatz)
 
 
 class Session:
@@ -175,7 +135,7 @@ class Session:
     def draw(self, measure: Measure) -> Nodes:
         """Place the nodes of one step."""
         return measure.nodes(
-            self.settings.batch_size,
+            self.settings.batch,
             kind=self.settings.kind,
             generator=self.generator,
             dtype=self.choices.dtype,
@@ -186,7 +146,7 @@ class Session:
         """Return the function that draws nodes and estimates the objective on them."""
         p, nesting, T = self.problem, self.choices.nesting, self.operator
         kind = self.settings.kind or p.measure.training_kind
-        moment = choose(kind, self.settings.moment, size=self.settings.batch_size)
+        moment = choose(kind, self.settings.moment, size=self.settings.batch)
         objective = lora_evd if self.choices.objective == "lora" else omm
 
         def symmetric(pair: nn.Module) -> Tensor:

@@ -11,6 +11,8 @@ from nbsvd._errors import nearest, require
 from nbsvd.measures import Kind
 from nbsvd.training.optimizers import OPTIMIZERS
 
+BATCH = 320
+SPECTRAL = ("log", "lora", "sum")
 # What each number must be, and what to do where it is not.
 COUNTS = {
     "steps": (0, "For the untrained Ritz solution alone use steps=0; for no limit leave it out."),
@@ -50,7 +52,8 @@ class Settings:
     Arguments:
         steps: number of steps, or ``None``.
         seconds: time limit, or ``None``; with both, whichever comes first ends the run.
-        batch_size: number of nodes of one step.
+        batch_size: number of nodes of one step, 320 unless given; with ``method="varpro"`` of the first round,
+            chosen by the dimension unless given.
         kind: kind of nodes; the measure's own choice if ``None``.
         moment: how squared inner products are estimated; the right one for the kind if ``None``.
         optimizer: ``"soap"``, ``"adam"`` or ``"rmsprop"``.
@@ -60,6 +63,8 @@ class Settings:
         ema: decay of the averaged parameters, which are what is evaluated.
         report_every: steps between two reports (loss, values, progress, callbacks).
         network: arguments of the default network.
+        spectral: what ``method="varpro"`` maximises: ``"log"``, the sum of the logarithms of the Ritz values;
+            ``"lora"``, their squares with the weights of the nesting; ``"sum"``, the values.
 
     Raises:
         ArgumentError: numbers out of range, neither steps nor seconds, an unknown optimizer.
@@ -71,7 +76,7 @@ class Settings:
 
     steps: int | None = None
     seconds: float | None = None
-    batch_size: int = 320
+    batch_size: int | None = None
     kind: Kind | None = None
     moment: str | None = None
     optimizer: str = "soap"
@@ -80,9 +85,11 @@ class Settings:
     ema: float = 0.99
     report_every: int = 100
     network: Mapping[str, Any] = field(default_factory=dict)
+    spectral: str = "log"
 
     def __post_init__(self) -> None:
         nearest("optimizer", self.optimizer, OPTIMIZERS)
+        nearest("spectral", self.spectral, SPECTRAL)
         require(
             self.steps is not None or self.seconds is not None,
             "steps, seconds",
@@ -91,7 +98,7 @@ class Settings:
             remedy="Say when to stop: steps=1000, or seconds=60.",
         )
         for name, (least, remedy) in COUNTS.items():
-            if name == "steps" and self.steps is None:
+            if name in ("steps", "batch_size") and getattr(self, name) is None:
                 continue
             count = whole_number(getattr(self, name))
             fine = count is not None and count >= least
@@ -109,6 +116,11 @@ class Settings:
             expected="a number, at least 0 and below 1",
             remedy="Use 0.99; ema=0 takes the parameters of the last step alone.",
         )
+
+    @property
+    def batch(self) -> int:
+        """Number of nodes of one step of stochastic gradients."""
+        return BATCH if self.batch_size is None else self.batch_size
 
     def fraction(self, step: int, seconds: float) -> float:
         """Return how much of the run is done, from 0 to 1, by the limit that is nearer."""

@@ -1,0 +1,97 @@
+"""The functions of a run: networks scaled to the measure, times what is known of their decay."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from nbsvd.functions import MLP, DecayFactor, Factor, Features, WithFactor, from_config
+from nbsvd.measures import Measure
+from nbsvd.problems import Problem
+
+FEATURE_SCALES = (0.1, 0.4, 1.6)  # in units of the sampling law's length
+DECAY_LENGTH = 1.6  # in the same units
+
+
+class Pair(nn.Module):
+    """Right and left functions in one module; the same module twice for an eigenproblem."""
+
+    def __init__(self, right: nn.Module, left: nn.Module) -> None:
+        super().__init__()
+        self.right = right
+        self.twin = left is right
+        if not self.twin:
+            self.second = left
+
+    @property
+    def left(self) -> nn.Module:
+        """The left functions."""
+        return self.right if self.twin else self.second
+
+
+def default_network(
+    problem: Problem,
+    measure: Measure,
+    k: int,
+    generator: torch.Generator,
+    options: Mapping[str, Any],
+    *,
+    adaptive: bool = False,
+) -> nn.Module:
+    """Return disjoint networks on features scaled to the measure, times the problem's ansatz.
+
+    On an unbounded domain functions must decay: there a problem without an ansatz gets a slow exponential.
+
+    Arguments:
+        problem: its operator's singular points become features; its ansatz multiplies the network.
+        measure: the measure of this side.
+        k: number of components.
+        generator: source of the initial weights.
+        options: arguments of :class:`~nbsvd.functions.MLP`.
+        adaptive: let the lengths of features and ansatz be parameters.
+    """
+    options = dict(options)
+    if "features" not in options:
+        cusps = problem.operator.singular_points
+        options["features"] = measure.length and Features(
+            measure.dim,
+            scales=[s * measure.length for s in FEATURE_SCALES],
+            center=measure.center,
+            cusps=cusps if measure.dim > 1 else (),
+            learned=adaptive,
+        )
+    net = MLP(k, measure.dim, generator=generator, **options)
+    ansatz = copy.deepcopy(problem.ansatz) if measure.same_as(problem.measure) else None
+    if ansatz is None and measure.unbounded and measure.length is not None:
+        ansatz = DecayFactor(DECAY_LENGTH * measure.length, center=measure.center)
+    if ansatz is None:
+        return net
+    return WithFactor(net, adapting(ansatz) if adaptive else ansatz)
+
+
+def adapting(factor: Factor) -> Factor:
+    """Return a factor whose lengths are parameters, starting from those that it has.
+
+    A factor of the user's own class is returned as it is.
+
+    Example:
+        >>> len(list(DecayFactor(2.0).parameters())), len(list(adapting(DecayFactor(2.0)).parameters()))
+        (0, 1)
+    """
+    try:
+        made = from_config(_learned(factor.config()))
+    except (NotImplementedError, ValueError):
+        return factor
+    made.load_state_dict(factor.state_dict())
+    assert isinstance(made, Factor)
+    return made
+
+
+def _learned(config: Any) -> Any:
+    if isinstance(config, Mapping):
+        return {key: True if key == "learned" else _learned(value) for key, value in config.items()}
+    if isinstance(config, list):
+        return [_learned(entry) for entry in config]
+    return config
