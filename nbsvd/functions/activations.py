@@ -11,33 +11,34 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-Derivatives = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+# The first and, for order 2, the second derivative, from the argument and the value.
+Derivatives = Callable[..., tuple[Tensor, Tensor | None]]
 
 
-def _tanh(a: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _tanh(a: Tensor, y: Tensor, order: int = 2) -> tuple[Tensor, Tensor | None]:
     first = 1 - y * y
-    return first, (y * first).mul_(-2)
+    return first, (y * first).mul_(-2) if order == 2 else None
 
 
-def _softplus(a: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _softplus(a: Tensor, y: Tensor, order: int = 2) -> tuple[Tensor, Tensor | None]:
     first = torch.sigmoid(a)
-    return first, torch.addcmul(first, first, first, value=-1)
+    return first, torch.addcmul(first, first, first, value=-1) if order == 2 else None
 
 
-def _sin(a: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.cos(a), -y
+def _sin(a: Tensor, y: Tensor, order: int = 2) -> tuple[Tensor, Tensor | None]:
+    return torch.cos(a), -y if order == 2 else None
 
 
-def _silu(a: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _silu(a: Tensor, y: Tensor, order: int = 2) -> tuple[Tensor, Tensor | None]:
     s = torch.sigmoid(a)
     first = s + y * (1 - s)
-    return first, s * (1 - s) * (2 + a * (1 - 2 * s))
+    return first, s * (1 - s) * (2 + a * (1 - 2 * s)) if order == 2 else None
 
 
-def _gelu(a: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _gelu(a: Tensor, y: Tensor, order: int = 2) -> tuple[Tensor, Tensor | None]:
     density = torch.exp(-0.5 * a * a) / math.sqrt(2 * math.pi)
     distribution = 0.5 * (1 + torch.erf(a / math.sqrt(2)))
-    return distribution + a * density, (2 - a * a) * density
+    return distribution + a * density, (2 - a * a) * density if order == 2 else None
 
 
 def _tanh_value(a: Tensor) -> Tensor:

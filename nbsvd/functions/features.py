@@ -144,9 +144,9 @@ class Features(Pointwise):
             parts += [torch.sin(phase), torch.cos(phase)]
         return torch.cat(parts, 1)
 
-    def jet(self, x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:
-        """Return the features with gradients and Laplacians."""
-        q = squared_radius(x, self.center, live=live)
+    def jet(self, x: Float[Tensor, "B d"], *, live: bool = False, order: int = 2) -> Jet:
+        """Return the features with gradients and, for order 2, Laplacians."""
+        q = squared_radius(x, self.center, live=live, order=order)
         z = x - self.center
         scales = self.log_scales.exp()
         shrink = torch.rsqrt(scales**2 + q.value)
@@ -156,20 +156,24 @@ class Features(Pointwise):
         inverse = q.map(shrink, first, second)
         with q.derive():  # of z_i times shrink, the axes are (derivative, B, i, scale)
             bounded = z[:, :, None] * inverse.derivatives[:, :, None]
-            bounded[:-1].diagonal(dim1=0, dim2=2).add_(shrink[:, :, None])
-            bounded[-1].add_(inverse.gradient.transpose(0, 1), alpha=2)
+            bounded[: self.dim].diagonal(dim1=0, dim2=2).add_(shrink[:, :, None])
+            if order == 2:
+                bounded[-1].add_(inverse.gradient.transpose(0, 1), alpha=2)
         with q.derive():
             derivatives = scales * inverse.derivatives
         value = (z[:, :, None] * shrink[:, None]).flatten(1)
-        parts = [Jet(value, bounded.flatten(2), live), Jet(scales * inverse.value, derivatives, live)]
+        parts = [
+            Jet(value, bounded.flatten(2), live, order),
+            Jet(scales * inverse.value, derivatives, live, order),
+        ]
         for cusp in self.cusps:
-            r = radius(x, cusp, live=live)
+            r = radius(x, cusp, live=live, order=order)
             total = scales + r.value
             with r.derive():
                 first, second = scales / total**2, -2 * scales / total**3
             parts.append(r.map(r.value / total, first, second))
         if self.waves is not None:
-            phase = coordinates(x, live=live).linear(self.waves)
+            phase = coordinates(x, live=live, order=order).linear(self.waves)
             s, c = torch.sin(phase.value), torch.cos(phase.value)
             parts += [phase.map(s, c, -s), phase.map(c, -s, -c)]
         return concatenate(parts)

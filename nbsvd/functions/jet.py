@@ -8,7 +8,8 @@ so the d + 2 numbers (value, gradient, Laplacian) of each unit are enough to go 
 acts on all of them alike. The cost is d + 2 forward passes, with no graph of second derivatives.
 
 The LoRA gradient of a self-adjoint operator needs no derivative of ``T f`` with respect to the parameters, so
-the derivative streams are computed without a graph unless ``live=True`` is asked for.
+the derivative streams are computed without a graph unless ``live=True`` is asked for. A weak form needs the
+gradient alone: a jet of ``order=1`` leaves the Laplacian out.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nbsvd._errors import ArgumentError
+from nbsvd._errors import ArgumentError, require
 
 # beartype, which checks the annotations in tests, does not take an int for a float; we do.
 Real = float | int
@@ -30,8 +31,10 @@ class Jet:
 
     Arguments:
         value: ``(..., B, n)``.
-        derivatives: ``(..., d + 1, B, n)``: the d partial derivatives, then the Laplacian.
+        derivatives: ``(..., d + 1, B, n)``: the d partial derivatives, then the Laplacian; ``(..., d, B, n)``
+            for a jet of order 1.
         live: whether derivatives take part in automatic differentiation.
+        order: 2 for a jet with its Laplacian, 1 for one without.
 
     Example:
         >>> x = torch.tensor([[3.0, 4.0]])
@@ -43,16 +46,28 @@ class Jet:
     value: Tensor
     derivatives: Tensor
     live: bool = False
+    order: int = 2
 
     @property
     def gradient(self) -> Tensor:
         """The partial derivatives, ``(..., d, B, n)``."""
-        return self.derivatives[..., :-1, :, :]
+        return self.derivatives if self.order == 1 else self.derivatives[..., :-1, :, :]
 
     @property
     def laplacian(self) -> Tensor:
         """The Laplacian, ``(..., B, n)``."""
+        require(
+            self.order == 2,
+            "order",
+            got="a jet without its Laplacian",
+            expected="one of order 2",
+            remedy="Ask for order=2; an operator whose weak form needs it has weak_order = 2.",
+        )
         return self.derivatives[..., -1, :, :]
+
+    def first_order(self) -> "Jet":
+        """Return the jet without its Laplacian."""
+        return self if self.order == 1 else Jet(self.value, self.gradient, self.live, 1)
 
     def derive(self) -> torch.autograd.grad_mode.set_grad_enabled:
         """Context in which derivative streams are computed: with a graph only if this jet is live."""
@@ -61,23 +76,30 @@ class Jet:
     def __mul__(self, other: "Jet") -> "Jet":
         """Multiply: ``grad uv = u grad v + v grad u``, ``lap uv = u lap v + v lap u + 2 grad u . grad v``."""
         live = self.live or other.live
+        if self.order != other.order:
+            return self.first_order() * other.first_order()
         with deriving(live):
             u, v = self.value.unsqueeze(-3), other.value.unsqueeze(-3)
             derivatives = torch.addcmul(u * other.derivatives, v, self.derivatives)
-            derivatives[..., -1, :, :].add_((self.gradient * other.gradient).sum(-3), alpha=2)
-        return Jet(self.value * other.value, derivatives, live)
+            if self.order == 2:
+                derivatives[..., -1, :, :].add_((self.gradient * other.gradient).sum(-3), alpha=2)
+        return Jet(self.value * other.value, derivatives, live, self.order)
 
-    def map(self, value: Tensor, first: Tensor, second: Tensor, *, consume: bool = False) -> "Jet":
+    def map(self, value: Tensor, first: Tensor, second: Tensor | None, *, consume: bool = False) -> "Jet":
         """Apply a scalar function given its value and two derivatives at ``self.value``.
 
-        With ``consume`` this jet is given up, and its memory is used again where no graph holds it.
+        The second one plays no part in a jet of order 1. With ``consume`` this jet is given up, and its
+        memory is used again where no graph holds it.
         """
         with self.derive():
+            factor = first.unsqueeze(-3)
+            if self.order == 1:
+                return Jet(value, self.derivatives * factor, self.live, 1)
+            assert second is not None
             axes = self.gradient.unbind(-3)
             squared = axes[0] * axes[0]
             for slope in axes[1:]:
                 squared = squared.addcmul(slope, slope) if self.live else squared.addcmul_(slope, slope)
-            factor = first.unsqueeze(-3)
             if consume and not self.live and first.shape[-2:] == squared.shape[-2:]:
                 scaled = self.derivatives.mul_(factor)
             else:
@@ -93,7 +115,7 @@ class Jet:
             bias: ``(1, m)`` or ``(L, 1, m)``.
         """
         value = self.value @ weight if bias is None else torch.add(self.value @ weight, bias)
-        return Jet(value, self.derivatives_through(weight), self.live)
+        return Jet(value, self.derivatives_through(weight), self.live, self.order)
 
     def derivatives_through(self, weight: Tensor) -> Tensor:
         """Return ``derivatives @ weight``, for networks side by side one product each for all streams."""
@@ -111,9 +133,11 @@ class Jet:
     def __add__(self, other: "Jet") -> "Jet":
         """Add two jets."""
         live = self.live or other.live
+        if self.order != other.order:
+            return self.first_order() + other.first_order()
         with deriving(live):
             derivatives = self.derivatives + other.derivatives
-        return Jet(self.value + other.value, derivatives, live)
+        return Jet(self.value + other.value, derivatives, live, self.order)
 
 
 def deriving(live: bool) -> torch.autograd.grad_mode.set_grad_enabled:
@@ -122,36 +146,45 @@ def deriving(live: bool) -> torch.autograd.grad_mode.set_grad_enabled:
 
 
 def concatenate(jets: list[Jet]) -> Jet:
-    """Join jets along the function axis."""
+    """Join jets of one order along the function axis."""
     live = any(j.live for j in jets)
     with deriving(live):
         derivatives = torch.cat([j.derivatives for j in jets], -1)
-    return Jet(torch.cat([j.value for j in jets], -1), derivatives, live)
+    return Jet(torch.cat([j.value for j in jets], -1), derivatives, live, jets[0].order)
 
 
-def coordinates(x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:
+def coordinates(x: Float[Tensor, "B d"], *, live: bool = False, order: int = 2) -> Jet:
     """Return the jet of the coordinates: gradient the identity, Laplacian zero."""
     B, d = x.shape
-    derivatives = torch.zeros(d + 1, B, d, dtype=x.dtype, device=x.device)
+    derivatives = torch.zeros(d + order - 1, B, d, dtype=x.dtype, device=x.device)
     derivatives[:d].diagonal(dim1=0, dim2=2).fill_(1)
-    return Jet(x, derivatives, live)
+    return Jet(x, derivatives, live, order)
 
 
-def squared_radius(x: Float[Tensor, "B d"], center: Tensor | None = None, *, live: bool = False) -> Jet:
+def squared_radius(
+    x: Float[Tensor, "B d"], center: Tensor | None = None, *, live: bool = False, order: int = 2
+) -> Jet:
     """Return the jet of ``|x - c|^2``: gradient ``2 (x - c)``, Laplacian ``2 d``."""
     z = x if center is None else x - center
     B, d = x.shape
     value = (z * z).sum(1, keepdim=True)
-    laplacian = torch.full((1, B, 1), 2.0 * d, dtype=x.dtype, device=x.device)
-    return Jet(value, torch.cat([2 * z.t().unsqueeze(-1), laplacian]), live)
+    derivatives = 2 * z.t().unsqueeze(-1)
+    if order == 2:
+        laplacian = torch.full((1, B, 1), 2.0 * d, dtype=x.dtype, device=x.device)
+        derivatives = torch.cat([derivatives, laplacian])
+    return Jet(value, derivatives, live, order)
 
 
-def radius(x: Float[Tensor, "B d"], center: Tensor | None = None, *, live: bool = False) -> Jet:
+def radius(
+    x: Float[Tensor, "B d"], center: Tensor | None = None, *, live: bool = False, order: int = 2
+) -> Jet:
     """Return the jet of ``r = |x - c|``: gradient ``(x - c)/r``, Laplacian ``(d - 1)/r``, where r > 0."""
     z = x if center is None else x - center
     r = z.norm(dim=1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny ** 0.5)
-    laplacian = ((x.shape[1] - 1) / r).unsqueeze(0)
-    return Jet(r, torch.cat([(z / r).t().unsqueeze(-1), laplacian]), live)
+    derivatives = (z / r).t().unsqueeze(-1)
+    if order == 2:
+        derivatives = torch.cat([derivatives, ((x.shape[1] - 1) / r).unsqueeze(0)])
+    return Jet(r, derivatives, live, order)
 
 
 def jet_of(function: Callable[[Tensor], Tensor], x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:

@@ -44,13 +44,14 @@ class BatchedLinear(nn.Module):
 
     def jet(self, h: Jet) -> Jet:
         """Carry a jet through the layer."""
-        return Jet(self(h.value), h.derivatives_through(self.weight), h.live)
+        return Jet(self(h.value), h.derivatives_through(self.weight), h.live, h.order)
 
-    def coordinates_jet(self, x: Tensor, *, live: bool = False) -> Jet:
+    def coordinates_jet(self, x: Tensor, *, live: bool = False, order: int = 2) -> Jet:
         """Return the jet of the layer over bare coordinates; its derivatives are the same at all points."""
         with deriving(live):
-            derivatives = torch.cat([self.weight, torch.zeros_like(self.bias)], 1)[:, :, None]
-        return Jet(self(x), derivatives, live)
+            laplacian = torch.zeros_like(self.bias)[:, : order - 1]
+            derivatives = torch.cat([self.weight, laplacian], 1)[:, :, None]
+        return Jet(self(x), derivatives, live, order)
 
 
 class MLP(Pointwise):
@@ -155,17 +156,17 @@ class MLP(Pointwise):
             h = value(layer(h))
         return h
 
-    def trunk_jet(self, x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:
+    def trunk_jet(self, x: Float[Tensor, "B d"], *, live: bool = False, order: int = 2) -> Jet:
         """Return the jet of the last hidden layers."""
         check_points(x, self.dim)
         value, derivatives = ACTIVATIONS[self.activation]
-        h: Jet | None = None if self.features is None else self.features.jet(x, live=live)
+        h: Jet | None = None if self.features is None else self.features.jet(x, live=live, order=order)
         for layer in self.hidden:
             assert isinstance(layer, BatchedLinear)
-            a = layer.coordinates_jet(x, live=live) if h is None else layer.jet(h)
+            a = layer.coordinates_jet(x, live=live, order=order) if h is None else layer.jet(h)
             y = value(a.value)
             with a.derive():
-                first, second = derivatives(a.value, y)
+                first, second = derivatives(a.value, y, order)
             h = a.map(y, first, second, consume=True)
         assert h is not None
         return h
@@ -175,26 +176,27 @@ class MLP(Pointwise):
         out: Tensor = self.head(self.trunk(x))
         return out.squeeze(-1).t() if self.disjoint else out[0]
 
-    def jet(self, x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:
-        """Return values, gradients and Laplacians of all components."""
-        out = self.head.jet(self.trunk_jet(x, live=live))
+    def jet(self, x: Float[Tensor, "B d"], *, live: bool = False, order: int = 2) -> Jet:
+        """Return values, gradients and, for order 2, Laplacians of all components."""
+        out = self.head.jet(self.trunk_jet(x, live=live, order=order))
         if self.disjoint:
-            return Jet(out.value.squeeze(-1).t(), out.derivatives.squeeze(-1).permute(1, 2, 0), out.live)
-        return Jet(out.value[0], out.derivatives[0], out.live)
+            derivatives = out.derivatives.squeeze(-1).permute(1, 2, 0)
+            return Jet(out.value.squeeze(-1).t(), derivatives, out.live, order)
+        return Jet(out.value[0], out.derivatives[0], out.live, order)
 
     def first_basis(self, x: Float[Tensor, "B d"]) -> Float[Tensor, "B H"]:
         """Return the first network's last hidden layer and the constant, ``H = basis_size`` functions."""
         h = self.trunk(x)[0]
         return torch.cat([h, torch.ones_like(h[:, :1])], 1)
 
-    def first_basis_jet(self, x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:
+    def first_basis_jet(self, x: Float[Tensor, "B d"], *, live: bool = False, order: int = 2) -> Jet:
         """Return the jet of :meth:`first_basis`."""
-        h = self.trunk_jet(x, live=live)
+        h = self.trunk_jet(x, live=live, order=order)
         value, derivatives = h.value[0], h.derivatives[0]
         value = torch.cat([value, torch.ones_like(value[:, :1])], 1)
         with h.derive():
             derivatives = torch.cat([derivatives, torch.zeros_like(derivatives[..., :1])], -1)
-        return Jet(value, derivatives, live)
+        return Jet(value, derivatives, live, order)
 
     @torch.no_grad()
     def start_from(self, coefficients: Float[Tensor, "H L"]) -> None:

@@ -28,6 +28,7 @@ class Operator(ABC):
         bounded: whether T is bounded; an SVD of an unbounded operator is refused.
         measure_x, measure_y: reference measures of F and G where the operator fixes them.
         singular_points: points where the functions may have a cusp; sampling and features use them.
+        weak_order: order of the jet that ``weak_form`` needs: 1 where the gradient is enough.
 
     Algebra: ``S + T``, ``c * T``, ``-T``, ``S - T``, ``T.shift(c)`` for ``T + c I``, ``T.adjoint``.
     """
@@ -38,6 +39,7 @@ class Operator(ABC):
     measure_x: Measure | None = None
     measure_y: Measure | None = None
     singular_points: tuple[tuple[float, ...], ...] = ()
+    weak_order: int = 2
 
     def from_jet(self, x: Tensor, jet: Jet) -> Tensor:
         """Return ``(T f)(x)`` from the jet of f at x, for a local operator, ``(B, L)``."""
@@ -178,6 +180,7 @@ class Sum(Operator):
         self.measure_x = first.measure_x or second.measure_x
         self.measure_y = first.measure_y or second.measure_y
         self.singular_points = tuple(dict.fromkeys(first.singular_points + second.singular_points))
+        self.weak_order = max(first.weak_order, second.weak_order)
 
     def from_jet(self, x: Tensor, jet: Jet) -> Tensor:
         """Add the two actions."""
@@ -234,7 +237,7 @@ class _Wrapped(Operator):
         self.inner, self.c = inner, float(c)
         self.local, self.self_adjoint, self.bounded = inner.local, inner.self_adjoint, inner.bounded
         self.measure_x, self.measure_y = inner.measure_x, inner.measure_y
-        self.singular_points = inner.singular_points
+        self.singular_points, self.weak_order = inner.singular_points, inner.weak_order
 
 
 class Scaled(_Wrapped):

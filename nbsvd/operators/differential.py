@@ -45,6 +45,7 @@ class Schrodinger(Operator):
     local = True
     self_adjoint = True
     bounded = False
+    weak_order = 1
 
     def __init__(
         self, potential: Callable[[Tensor], Tensor], *, singular_points: Sequence[Sequence[Real]] = ()
@@ -79,7 +80,7 @@ class Schrodinger(Operator):
     def weak_form(self, nodes: Nodes, jet: Jet) -> Tensor:
         """Return ``-<grad f_i|grad f_j> - <f_i|V f_j>``; boundary terms are taken to vanish."""
         w = nodes.weights[:, None]
-        kinetic = torch.einsum("kbi,kbj->ij", w * jet.gradient, jet.gradient)
+        kinetic = (w * jet.gradient).flatten(0, 1).t() @ jet.gradient.flatten(0, 1)
         potential = (w * self.potential_at(nodes.x) * jet.value).t() @ jet.value
         return -(kinetic + potential) / len(nodes)
 

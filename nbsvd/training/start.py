@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nbsvd.functions import Jet, WithFactor
+from nbsvd.functions import MLP, Jet, WithFactor
 from nbsvd.measures import Measure
 from nbsvd.operators import Operator
 from nbsvd.spectrum import Moments, Spectrum, pencil, replicate, singular_pencil
@@ -47,6 +47,14 @@ class Basis(nn.Module):
         """Return the jet of the basis."""
         jet: Jet = self.model.first_basis_jet(x, live=live)
         return jet
+
+    def weak_jet(self, x: Tensor, order: int) -> Jet:
+        """Return the live jet for a weak form, without the Laplacian where order 1 asks for no more."""
+        inner = self.model.network if isinstance(self.model, WithFactor) else self.model
+        if order == 2 or not isinstance(inner, MLP):
+            return self.jet(x, live=True)
+        jet = inner.first_basis_jet(x, live=True, order=1)
+        return self.model.factor.jet(x, live=True) * jet if inner is not self.model else jet
 
 
 @dataclass(frozen=True, eq=False)
