@@ -9,6 +9,7 @@ from nbsvd.functions.ansatz import ProductFactor as ProductFactor
 from nbsvd.functions.ansatz import SqrtDensity as SqrtDensity
 from nbsvd.functions.ansatz import WithFactor as WithFactor
 from nbsvd.functions.build import from_config as from_config
+from nbsvd.functions.envelope import Envelope as Envelope
 from nbsvd.functions.features import Features as Features
 from nbsvd.functions.jet import Jet as Jet
 from nbsvd.functions.jet import Pointwise as Pointwise

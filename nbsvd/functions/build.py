@@ -8,13 +8,24 @@ from torch import nn
 
 from nbsvd._errors import nearest, require
 from nbsvd.functions.ansatz import BoxFactor, DecayFactor, GaussianFactor, ProductFactor, WithFactor
+from nbsvd.functions.envelope import Envelope
 from nbsvd.functions.features import Features
 from nbsvd.functions.networks import MLP
 from nbsvd.functions.table import Table
 
 MODULES: dict[str, type[nn.Module]] = {
     module.__name__: module
-    for module in (MLP, Table, Features, WithFactor, BoxFactor, DecayFactor, GaussianFactor, ProductFactor)
+    for module in (
+        MLP,
+        Table,
+        Features,
+        WithFactor,
+        BoxFactor,
+        DecayFactor,
+        GaussianFactor,
+        Envelope,
+        ProductFactor,
+    )
 }
 DTYPES = {
     "float32": torch.float32,

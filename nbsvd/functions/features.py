@@ -39,6 +39,7 @@ class Features(Pointwise):
         dim: dimension of a point.
         scales: length scales s of the bounded coordinates, in the units of x.
         center: c, the origin unless given.
+        frame: A, ``(d, d)``, without unit: ``A^{-1} (x - c)`` takes the place of ``x - c`` in the first two maps.
         cusps: points where the functions may have a cusp, ``(m, d)`` as nested sequences.
         fourier: number of random waves ``sin(k . x), cos(k . x)`` with k normal of width ``1 / min(scales)``.
         learned: whether the scales are parameters.
@@ -55,6 +56,7 @@ class Features(Pointwise):
 
     log_scales: Tensor
     center: Tensor
+    inverse: Tensor | None
     cusps: Tensor
     waves: Tensor | None
 
@@ -64,6 +66,7 @@ class Features(Pointwise):
         *,
         scales: Sequence[Real],
         center: Sequence[Real] | None = None,
+        frame: Sequence[Sequence[Real]] | None = None,
         cusps: Sequence[Sequence[Real]] = (),
         fourier: int = 0,
         learned: bool = False,
@@ -101,6 +104,8 @@ class Features(Pointwise):
         self.dim, self.learned = dim, learned
         hold(self, "log_scales", torch.log(torch.tensor([float(s) for s in scales])), learned)
         self.register_buffer("center", torch.tensor(center))
+        self.frame = None if frame is None else [[float(entry) for entry in row] for row in frame]
+        self.register_buffer("inverse", None if self.frame is None else inverted(self.frame, dim))
         self.register_buffer(
             "cusps", torch.tensor([[float(c) for c in p] for p in cusps]).reshape(len(cusps), dim)
         )
@@ -124,14 +129,29 @@ class Features(Pointwise):
             "dim": self.dim,
             "scales": self.log_scales.detach().exp().tolist(),
             "center": self.center.tolist(),
+            "frame": self.frame,
             "cusps": self.cusps.tolist(),
             "fourier": 0 if self.waves is None else self.waves.shape[1],
             "learned": self.learned,
         }
 
+    def _turned(self, x: Tensor) -> Tensor:
+        """Return ``A^{-1} (x - c)``."""
+        z = x - self.center
+        return z if self.inverse is None else z @ self.inverse.t()
+
+    def _turned_square(self, z: Tensor, live: bool, order: int) -> Jet:
+        """Return the jet of ``|z|^2`` in x, ``z = A^{-1} (x - c)``."""
+        assert self.inverse is not None
+        derivatives = 2 * (z @ self.inverse).t().unsqueeze(-1)
+        if order == 2:
+            laplacian = (2 * (self.inverse**2).sum()).expand(1, len(z), 1)
+            derivatives = torch.cat([derivatives, laplacian])
+        return Jet((z * z).sum(1, keepdim=True), derivatives, live, order)
+
     def forward(self, x: Float[Tensor, "B d"]) -> Float[Tensor, "B F"]:
         """Return the features."""
-        z = x - self.center
+        z = self._turned(x)
         q = (z * z).sum(1, keepdim=True)
         scales = self.log_scales.exp()
         shrink = torch.rsqrt(scales**2 + q)
@@ -146,8 +166,12 @@ class Features(Pointwise):
 
     def jet(self, x: Float[Tensor, "B d"], *, live: bool = False, order: int = 2) -> Jet:
         """Return the features with gradients and, for order 2, Laplacians."""
-        q = squared_radius(x, self.center, live=live, order=order)
-        z = x - self.center
+        z = self._turned(x)
+        q = (
+            squared_radius(z, live=live, order=order)
+            if self.inverse is None
+            else self._turned_square(z, live, order)
+        )
         scales = self.log_scales.exp()
         shrink = torch.rsqrt(scales**2 + q.value)
         with q.derive():
@@ -156,9 +180,14 @@ class Features(Pointwise):
         inverse = q.map(shrink, first, second)
         with q.derive():  # of z_i times shrink, the axes are (derivative, B, i, scale)
             bounded = z[:, :, None] * inverse.derivatives[:, :, None]
-            bounded[: self.dim].diagonal(dim1=0, dim2=2).add_(shrink[:, :, None])
+            slopes = inverse.gradient.transpose(0, 1)
+            if self.inverse is None:
+                bounded[: self.dim].diagonal(dim1=0, dim2=2).add_(shrink[:, :, None])
+            else:
+                bounded[: self.dim] += self.inverse.t()[:, None, :, None] * shrink[:, None]
+                slopes = self.inverse @ slopes
             if order == 2:
-                bounded[-1].add_(inverse.gradient.transpose(0, 1), alpha=2)
+                bounded[-1].add_(slopes, alpha=2)
         with q.derive():
             derivatives = scales * inverse.derivatives
         value = (z[:, :, None] * shrink[:, None]).flatten(1)
@@ -177,3 +206,12 @@ class Features(Pointwise):
             s, c = torch.sin(phase.value), torch.cos(phase.value)
             parts += [phase.map(s, c, -s), phase.map(c, -s, -c)]
         return concatenate(parts)
+
+
+def inverted(frame: list[list[float]], dim: int) -> Tensor:
+    """Return the inverse of a frame, or refuse it."""
+    square = len(frame) == dim and all(len(row) == dim for row in frame)
+    A = torch.tensor(frame if square else [[0.0]], dtype=torch.float64)
+    fine = square and bool(A.isfinite().all()) and float(torch.linalg.cond(A)) < 1e12
+    require(fine, "frame", got=frame, expected=f"an invertible matrix, shape ({dim}, {dim})")
+    return torch.linalg.inv(A).float()

@@ -19,3 +19,6 @@ from nbsvd.measures.rules import PolarRule as PolarRule
 from nbsvd.measures.rules import Rule as Rule
 from nbsvd.measures.rules import SphericalRule as SphericalRule
 from nbsvd.measures.rules import SquareRule as SquareRule
+from nbsvd.measures.stretched import CellsRule as CellsRule
+from nbsvd.measures.stretched import Stretched as Stretched
+from nbsvd.measures.stretched import StretchedRule as StretchedRule
