@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import torch
 import typer
 
 import nbsvd
-from nbsvd._errors import ArgumentError, TrainingDiverged, nearest
+from nbsvd._errors import ArgumentError, TrainingDiverged, nearest, require
 from nbsvd.problems import PROBLEMS
 from nbsvd.spectrum import Result
 from nbsvd.spectrum.storage import check_writable
@@ -54,6 +55,9 @@ def solve(
     warm_start: Annotated[str, typer.Option(help="ritz | none")] = "ritz",
     preset: Annotated[str | None, typer.Option(help="paper; for hydrogen2d in its box.")] = None,
     domain: Annotated[str | None, typer.Option(help="plane | box, for hydrogen2d.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="An argument of the problem, e.g. 'frequencies=[1,2,3]'; repeat.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help=f"Folder for {', '.join(FILES)}.")] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
@@ -64,7 +68,7 @@ def solve(
                 check_writable(out / name, "out")
         if domain is None and preset == "paper" and problem == "hydrogen2d":
             domain = "box"  # the paper's atom
-        options = {} if domain is None else {"domain": domain}
+        options = named_options(option or ()) | ({} if domain is None else {"domain": domain})
         result = nbsvd.solve(
             nbsvd.problems.get(problem, **options),
             k,
@@ -92,6 +96,24 @@ def solve(
         if out is not None and isinstance(error.result, Result):
             typer.echo(f"Kept in {error.result.save(out / FILES[0])}", err=True)
         raise typer.Exit(1) from None
+
+
+def named_options(given: Sequence[str]) -> dict[str, object]:
+    """Return arguments of a problem from ``NAME=VALUE``, the values in JSON or plain words.
+
+    Example:
+        >>> named_options(["frequencies=[1, 2.5]", "domain=box"])
+        {'frequencies': [1, 2.5], 'domain': 'box'}
+    """
+    options: dict[str, object] = {}
+    for entry in given:
+        name, sign, value = entry.partition("=")
+        require(bool(sign and name), "option", got=entry, expected="NAME=VALUE, such as 'K=[[2,1],[1,2]]'")
+        try:
+            options[name.strip()] = json.loads(value)
+        except ValueError:
+            options[name.strip()] = value.strip()
+    return options
 
 
 def write(result: Result, folder: Path) -> None:

@@ -140,19 +140,32 @@ class Uniform(Law):
 class Gaussian(Law):
     """The normal law N(mean, scale^2 I).
 
+    Arguments:
+        dim: dimension d.
+        scale: standard deviation, in the units of x.
+        mean: one number for all coordinates, or d of them.
+
     Example:
         >>> round(float(Gaussian(1).log_density(torch.zeros(1, 1)).exp()), 4)
         0.3989
     """
 
-    def __init__(self, dim: int = 1, *, scale: Real = 1.0, mean: Real = 0.0) -> None:
+    def __init__(self, dim: int = 1, *, scale: Real = 1.0, mean: Real | Sequence[Real] = 0.0) -> None:
         require(dim >= 1, "dim", got=dim, expected="at least 1")
-        require(math.isfinite(mean), "mean", got=mean, expected="a finite number")
-        self.dim, self.scale, self.mean = dim, positive("scale", scale), float(mean)
+        each = [float(m) for m in mean] if isinstance(mean, Sequence) else [float(mean)] * dim
+        require(
+            len(each) == dim and all(map(math.isfinite, each)),
+            "mean",
+            got=mean,
+            expected=f"a finite number, or {dim} of them",
+        )
+        self.dim, self.scale, self._center = dim, positive("scale", scale), tuple(each)
+        self.mean = self._center if isinstance(mean, Sequence) else each[0]
 
     def config(self) -> dict[str, object]:
         """Describe the law."""
-        return {"name": "Gaussian", "dim": self.dim, "scale": self.scale, "mean": self.mean}
+        mean = list(self.mean) if isinstance(self.mean, tuple) else self.mean
+        return {"name": "Gaussian", "dim": self.dim, "scale": self.scale, "mean": mean}
 
     @property
     def length(self) -> float:
@@ -162,31 +175,33 @@ class Gaussian(Law):
     @property
     def center(self) -> tuple[float, ...]:
         """The mean."""
-        return (self.mean,) * self.dim
+        return self._center
 
     def transport(self, u: Tensor) -> Tensor:
         """Apply the inverse of the normal distribution function."""
-        x: Tensor = self.mean + self.scale * torch.special.ndtri(u)
+        x: Tensor = u.new_tensor(self.center) + self.scale * torch.special.ndtri(u)
         return x
 
     def log_density(self, x: Tensor) -> Tensor:
         """Return the normal log-density."""
         check_points(x, self.dim)
-        z = (x - self.mean) / self.scale
+        z = (x - x.new_tensor(self.center)) / self.scale
         return -0.5 * (z * z).sum(1) - self.dim * math.log(self.scale * math.sqrt(2 * math.pi))
 
     def lebesgue_rule(self) -> Rule | None:
         """Return a rule for Lebesgue integrals of functions that decay on this scale."""
         if self.dim == 1:
-            return LineRule(self.scale * 2, self.mean)
-        low, high = self.mean - 8 * self.scale, self.mean + 8 * self.scale
-        return BoxRule((low,) * self.dim, (high,) * self.dim) if self.dim <= 3 else None
+            return LineRule(self.scale * 2, self.center[0])
+        if self.dim > 3:
+            return None
+        low, high = (tuple(c + side * 8 * self.scale for c in self.center) for side in (-1, 1))
+        return BoxRule(low, high)
 
     def rule(self, n: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Return Gauss-Hermite in two and three dimensions, on a line the Lebesgue rule times the density."""
         if self.dim == 1:
             return super().rule(n, generator)
-        return HermiteRule(self.dim, self.scale, self.mean)(n, generator)
+        return HermiteRule(self.dim, self.scale, self.center)(n, generator)
 
 
 class TruncatedGaussian(Law):

@@ -261,7 +261,7 @@ class HermiteRule:
 
     dim: int
     scale: Real
-    mean: Real = 0.0
+    mean: Real | tuple[float, ...] = 0.0
 
     def __call__(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return about ``n`` points ``(B, d)`` and mean-convention weights.
@@ -277,4 +277,4 @@ class HermiteRule:
         elif generator is not None:
             s = stretched(1.0, generator)
             z, weights = s * z, weights * s * torch.exp(0.5 * (1 - s**2) * z[:, 0] ** 2)
-        return self.mean + self.scale * z, weights * len(z)
+        return z.new_tensor(self.mean) + self.scale * z, weights * len(z)

@@ -11,11 +11,13 @@ from nbsvd.problems.kernels import volterra as volterra
 from nbsvd.problems.schrodinger import hydrogen2d as hydrogen2d
 from nbsvd.problems.schrodinger import hydrogen3d as hydrogen3d
 from nbsvd.problems.schrodinger import infinite_well2d as infinite_well2d
+from nbsvd.problems.schrodinger import oscillator as oscillator
 from nbsvd.problems.schrodinger import oscillator2d as oscillator2d
 
 PROBLEMS: dict[str, Callable[..., Problem]] = {
     "hydrogen2d": hydrogen2d,
     "hydrogen3d": hydrogen3d,
+    "oscillator": oscillator,
     "oscillator2d": oscillator2d,
     "infinite_well2d": infinite_well2d,
     "volterra": volterra,

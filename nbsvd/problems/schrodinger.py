@@ -10,11 +10,18 @@ from torch import Tensor
 from nbsvd._errors import nearest, require
 from nbsvd.exact import Hydrogen2D, Hydrogen2DBox, Hydrogen3D, InfiniteWell, Oscillator
 from nbsvd.functions import BoxFactor, DecayFactor, GaussianFactor
-from nbsvd.measures import Lebesgue, Radial, SquareRule, TruncatedGaussian, Uniform
+from nbsvd.measures import Gaussian, Lebesgue, Radial, SquareRule, TruncatedGaussian, Uniform
 from nbsvd.operators import Schrodinger
 from nbsvd.problems.base import Problem
 
 HALF_BOX = 50.0  # the paper's D
+# beartype, which checks the annotations in tests, does not take an int for a float; we do.
+Real = float | int
+
+
+def is_real(number: object) -> bool:
+    """Tell whether something is a number."""
+    return isinstance(number, (int, float)) and not isinstance(number, bool)
 
 
 def coulomb(dim: int) -> Schrodinger:
@@ -84,7 +91,80 @@ def hydrogen3d() -> Problem:
     )
 
 
-def oscillator2d(frequencies: Sequence[float] = (1.0, 1.0), center: Sequence[float] = (0.0, 0.0)) -> Problem:
+def oscillator(
+    frequencies: Sequence[Real] | None = None,
+    *,
+    K: Sequence[Sequence[Real]] | None = None,
+    center: Sequence[Real] | None = None,
+) -> Problem:
+    r"""Coupled oscillators in any dimension, ``laplacian - (x - c)^T K (x - c)``.
+
+    With :math:`\kappa_i = \omega_i^2` the eigenvalues of K, the values are
+    :math:`-\sum_i (2 n_i + 1) \sqrt{\kappa_i}`, all negative: training shifts the operator and reports
+    unshifted values.
+
+    Only centre and size of the functions are declared here, by the slowest frequency; their axes, if K has
+    any, are not. In four dimensions and more there is no quadrature rule, and nodes come from a normal law.
+
+    Arguments:
+        frequencies: the omegas of uncoupled oscillators along the axes, ``(d,)``; three of 1 unless given.
+        K: the stiffness matrix in their place, symmetric and positive definite, ``(d, d)``.
+        center: c, ``(d,)``; the origin unless given.
+
+    Raises:
+        ArgumentError: both frequencies and K; frequencies that are not positive; a K that is not symmetric
+            and positive definite.
+
+    Example:
+        >>> oscillator([1.0, 1.0, 2.0, 3.0]).exact.values(3)
+        tensor([-7., -9., -9.], dtype=torch.float64)
+        >>> oscillator(K=[[2.5, 1.5], [1.5, 2.5]]).exact.values(3)
+        tensor([-3., -5., -7.], dtype=torch.float64)
+    """
+    omega = [1.0] * 3 if frequencies is None and K is None else frequencies
+    return oscillator_problem("oscillator", omega, K, center)
+
+
+def oscillator_problem(
+    name: str,
+    frequencies: Sequence[Real] | None,
+    K: Sequence[Sequence[Real]] | None,
+    center: Sequence[Real] | None,
+) -> Problem:
+    """Return an oscillator under a name."""
+    for argument, numbers in (("frequencies", frequencies), ("center", center)):
+        require(
+            numbers is None
+            or (
+                not isinstance(numbers, str) and isinstance(numbers, Sequence) and all(map(is_real, numbers))
+            ),
+            argument,
+            got=repr(numbers),
+            expected="a sequence of numbers, one for each dimension",
+        )
+    exact = Oscillator(K, frequencies=frequencies, center=center)  # refuses bad arguments
+    dim, c = exact.dim, list(exact.center)
+    axes, omega = exact.axes, torch.tensor(exact.frequencies, dtype=torch.float64)
+
+    def potential(x: Tensor) -> Tensor:
+        return (((x - x.new_tensor(c)) @ axes.to(x) * omega.to(x)) ** 2).sum(1)
+
+    length = 1 / math.sqrt(min(exact.frequencies))  # the width of the slowest ground state
+    law = Radial(dim, scale=2 * length, center=c) if dim <= 3 else Gaussian(dim, scale=length, mean=c)
+    given = {"frequencies": frequencies} if K is None else {"K": K}
+    plain = {key: torch.as_tensor(value, dtype=torch.float64).tolist() for key, value in given.items()}
+    return Problem(
+        Schrodinger(potential),
+        Lebesgue(law),
+        GaussianFactor(1.3 * length, center=c),
+        exact,
+        name=name,
+        options=plain | {"center": c},
+        unit="oscillator lengths",
+    )
+
+
+def oscillator2d(frequencies: Sequence[Real] = (1.0, 1.0), center: Sequence[Real] = (0.0, 0.0)) -> Problem:
     r"""The two-dimensional oscillator, ``laplacian - sum_i omega_i^2 (x_i - c_i)^2``.
 
     The values are :math:`-\sum_i (2 n_i + 1)\,\omega_i`, all negative: training shifts the operator and
@@ -99,31 +179,7 @@ def oscillator2d(frequencies: Sequence[float] = (1.0, 1.0), center: Sequence[flo
         tensor([-2., -4., -4.], dtype=torch.float64)
     """
     require(len(frequencies) == 2, "frequencies", got=list(frequencies), expected="two positive numbers")
-    require(
-        all(math.isfinite(w) and w > 0 for w in frequencies),
-        "frequencies",
-        got=list(frequencies),
-        expected="two positive numbers",
-    )
-    require(len(center) == 2, "center", got=list(center), expected="two coordinates")
-    omega, c = (
-        torch.tensor(list(frequencies), dtype=torch.float64),
-        torch.tensor(list(center), dtype=torch.float64),
-    )
-
-    def potential(x: Tensor) -> Tensor:
-        return ((omega.to(x) * (x - c.to(x))) ** 2).sum(1)
-
-    length = 1 / math.sqrt(min(frequencies))  # the width of the slower ground state
-    return Problem(
-        Schrodinger(potential),
-        Lebesgue(Radial(2, scale=2 * length, center=center)),
-        GaussianFactor(1.3 * length, center=center),
-        Oscillator(frequencies=list(frequencies), center=list(center)),
-        name="oscillator2d",
-        options={"frequencies": list(frequencies), "center": list(center)},
-        unit="oscillator lengths",
-    )
+    return oscillator_problem("oscillator2d", frequencies, None, center)
 
 
 def infinite_well2d(side: float = 2.0) -> Problem:

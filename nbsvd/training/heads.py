@@ -73,7 +73,7 @@ class Sample(ABC):
 
     @abstractmethod
     def surrogate(self, heads: Heads, slopes: Tensor) -> Tensor:
-        """Return a number with the gradient of a function of the values that has these ``slopes``, ``(k,)``."""
+        """Return a number with the gradient of a function of the values, given its slopes, ``(k,)``."""
 
 
 class LocalSample(Sample):
@@ -114,7 +114,8 @@ class KernelSample(Sample):
     def form(self, right: Tensor, left: Tensor) -> Tensor:
         """Return ``<g_i|T f_j>`` of combinations of the bases."""
         Tf = self.operator.transform(self.y.x, self.x, self.f @ right)
-        return (self.y.weights[:, None] * (self.g @ left)).t() @ Tf / len(self.y)
+        form: Tensor = (self.y.weights[:, None] * (self.g @ left)).t() @ Tf / len(self.y)
+        return form
 
     @torch.no_grad()
     def heads(self) -> Heads:
@@ -136,7 +137,8 @@ class KernelSample(Sample):
         """Return ``sum_l slope_l (<g_l|T f_l> - (mu_l / 2) (<f_l|f_l> + <g_l|g_l>))``."""
         form = self.form(heads.right, heads.left).diagonal()
         sizes = self.x.integrate((self.f @ heads.right) ** 2) + self.y.integrate((self.g @ heads.left) ** 2)
-        return slopes @ (form - heads.values * sizes / 2)
+        total: Tensor = slopes @ (form - heads.values * sizes / 2)
+        return total
 
 
 def sample(operator: Operator, right: Basis, left: Basis, x: Nodes, y: Nodes) -> Sample:
