@@ -169,8 +169,8 @@ class Gaussian(Law):
 
     @property
     def length(self) -> float:
-        """The standard deviation."""
-        return self.scale
+        """The root of the mean squared distance from the mean, ``scale sqrt(d)``."""
+        return self.scale * math.sqrt(self.dim)
 
     @property
     def center(self) -> tuple[float, ...]:

@@ -54,8 +54,17 @@ class Operator(ABC):
 
         Unless overridden it is the strong form, symmetrised if the operator is self-adjoint.
         """
-        A = (nodes.weights[:, None] * jet.value).t() @ self.from_jet(nodes.x, jet) / len(nodes)
+        A = self.strong_form(nodes, jet)
         return (A + A.t()) / 2 if self.self_adjoint else A
+
+    def strong_form(self, nodes: Nodes, jet: Jet) -> Tensor:
+        r"""Return ``<f_i|T f_j>`` of a local operator from ``T f`` itself, ``(L, L)``; not symmetrised.
+
+        On sampled nodes this has an error only as far as :math:`T f_j` is not a combination of the f: with
+        eigenfunctions :math:`f_j` it is ``S diag(lambda)``, S the Gram matrix on the same nodes, whatever the
+        nodes are.
+        """
+        return (nodes.weights[:, None] * jet.value).t() @ self.from_jet(nodes.x, jet) / len(nodes)
 
     @property
     @abstractmethod
@@ -116,11 +125,13 @@ class Operator(ABC):
     ) -> tuple[Tensor, Tensor]:
         """Return the Gram matrix ``<f_i|f_j>`` and the form ``<f_i|T f_j>``, ``(L, L)`` each.
 
-        The weak form is used where the operator has one.
+        For a local operator it is the weak form on a quadrature rule and the strong one on sampled nodes,
+        where that has the smaller error; the strong form is not symmetric there.
         """
         if self.local:
             j = jet_of(function, nodes.x) if jet is None else jet(nodes.x)
-            f, A = j.value, self.weak_form(nodes, j)
+            f = j.value
+            A = self.weak_form(nodes, j) if nodes.kind == "quadrature" else self.strong_form(nodes, j)
         else:
             f = checked(function(nodes.x), nodes.x)
             A = (nodes.weights[:, None] * f).t() @ self.transform(nodes.x, nodes, f) / len(nodes)

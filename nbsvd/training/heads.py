@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nbsvd.measures import Nodes
 from nbsvd.operators import Operator
-from nbsvd.spectrum.moments import check_finite
+from nbsvd.spectrum.moments import check_finite, leading
 from nbsvd.training.start import Basis
 
 # Directions of the basis smaller than this share of the largest are left out. They come from the values of
@@ -71,6 +71,10 @@ class Sample(ABC):
     def heads(self) -> Heads:
         """Return all heads that solve the Ritz problem on these nodes."""
 
+    def checked(self, count: int) -> Heads:
+        """Return the first heads, for nodes on which nothing is trained."""
+        return self.heads().first(count)
+
     @abstractmethod
     def surrogate(self, heads: Heads, slopes: Tensor) -> Tensor:
         """Return a number with the gradient of a function of the values, given its slopes, ``(k,)``."""
@@ -79,9 +83,12 @@ class Sample(ABC):
 class LocalSample(Sample):
     """A local operator: all it needs is the jet of the basis at the nodes."""
 
-    def __init__(self, operator: Operator, basis: Basis, nodes: Nodes) -> None:
+    def __init__(self, operator: Operator, basis: Basis, nodes: Nodes, *, check: bool = False) -> None:
         self.operator, self.nodes = operator, nodes
-        self.jet = basis.weak_jet(nodes.x, operator.weak_order)
+        # Steps climb the weak form, which no nodes can drive above the top of -V. For a check on sampled
+        # nodes the strong form has the smaller error.
+        self.strong = check and nodes.kind != "quadrature"
+        self.jet = basis.jet(nodes.x) if self.strong else basis.weak_jet(nodes.x, operator.weak_order)
 
     @torch.no_grad()
     def heads(self) -> Heads:
@@ -92,6 +99,17 @@ class LocalSample(Sample):
         values, V = torch.linalg.eigh((A + A.t()) / 2)
         C = (W @ V).flip(1)
         return Heads(values.flip(0), C, C)
+
+    @torch.no_grad()
+    def checked(self, count: int) -> Heads:
+        """Return the first heads, on sampled nodes from the strong form."""
+        if not self.strong:
+            return super().checked(count)
+        W = orthonormaliser(self.jet.value, self.nodes.weights)
+        A = self.operator.strong_form(self.nodes, self.jet.linear(W))
+        check_finite(A)
+        values, V = leading(A, min(count, len(A)))
+        return Heads(values, W @ V, W @ V)
 
     def surrogate(self, heads: Heads, slopes: Tensor) -> Tensor:
         """Return ``sum_l slope_l c_l^T (A - mu_l S) c_l``."""
@@ -141,8 +159,10 @@ class KernelSample(Sample):
         return total
 
 
-def sample(operator: Operator, right: Basis, left: Basis, x: Nodes, y: Nodes) -> Sample:
-    """Evaluate a basis, or two, on nodes."""
+def sample(
+    operator: Operator, right: Basis, left: Basis, x: Nodes, y: Nodes, *, check: bool = False
+) -> Sample:
+    """Evaluate a basis, or two, on nodes; with ``check`` on nodes that no step is taken on."""
     if operator.local:
-        return LocalSample(operator, right, x)
+        return LocalSample(operator, right, x, check=check)
     return KernelSample(operator, right, left, x, y)

@@ -16,8 +16,8 @@ from nbsvd.training.start import Basis, Start, has_basis
 from nbsvd.training.varpro import Objective, Placed, Projection, project
 
 WIDTH, PER_VALUE = 64, 5  # of the last hidden layer: at least, and functions for each of the k values
-# Nodes of one round where the caller does not choose, and those of the check, by dimension; of a kernel, whose
-# matrix is their square, less.
+# Nodes of one round where the caller does not choose, and those of the check, by dimension; of a kernel,
+# whose matrix is their square, less.
 NODES = {1: 600, 2: 3000, 3: 6000}
 MANY, KERNEL, CHECK = 10_000, 600, 3
 
@@ -75,10 +75,11 @@ class ProjectionSession(Session):
             rule = self.symmetric and (self.problem.operator.local or x.kind == "quadrature")
             return x, x if rule else y
 
-        def evaluate(placed: Placed) -> Sample:
-            return sample(self.problem.operator, right, left, *placed)
+        def evaluate(placed: Placed, check: bool = False) -> Sample:
+            return sample(self.problem.operator, right, left, *placed, check=check)
 
-        heads = {id(p) for side in (self.pair.right, self.pair.left) for p in self._inner(side).head.parameters()}
+        sides = (self.pair.right, self.pair.left)
+        heads = {id(p) for side in sides for p in self._inner(side).head.parameters()}
         parameters = [p for p in self.pair.parameters() if p.requires_grad and id(p) not in heads]
         objective = Objective(c.nesting, self.settings.spectral, start.shift)
         try:
@@ -97,8 +98,8 @@ class ProjectionSession(Session):
                 progress=progress,
             )
         except TrainingDiverged as error:
-            assert isinstance(error.result, Projection)
-            error.result = self._finish(error.result, start)
+            if isinstance(error.result, Projection):
+                error.result = self._finish(error.result, start)
             raise
         return self._finish(run, start)
 

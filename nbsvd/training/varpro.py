@@ -23,7 +23,7 @@ from nbsvd.training.settings import Settings
 from nbsvd.training.trainer import BAR
 
 Placed = tuple[Nodes, Nodes]  # for the right functions and for the left ones
-ROUND = 100  # iterations on one set of nodes
+ROUND, SAMPLED = 100, 40  # iterations on one set of nodes: a quadrature rule, or a sample
 MEMORY = 30  # pairs of steps that the quasi-Newton method remembers
 FINEST = 8  # times the first number of nodes
 NEAR = 0.02  # values so close to the k-th, as a share of it, are of its level, and are improved with it
@@ -149,7 +149,7 @@ def project(
     model: nn.Module,
     parameters: Sequence[Tensor],
     place: Callable[[int], Placed],
-    evaluate: Callable[[Placed], Sample],
+    evaluate: Callable[..., Sample],
     independent: Placed,
     objective: Objective,
     settings: Settings,
@@ -163,8 +163,8 @@ def project(
     r"""Minimise an increasing function of the Ritz values, its sign turned, over what is beneath the heads.
 
     For each basis the heads are the best there are, so ``sum_l m_l mu_l^2`` is NestedLoRA with the head
-    eliminated. Any other increasing function of each value has the same optimum, because no Ritz value exceeds
-    the exact one.
+    eliminated. Any other increasing function of each value has the same optimum, because no Ritz value
+    exceeds the exact one.
 
     A fixed set of nodes can be exploited: functions may learn to be small between the nodes. So nodes are
     drawn anew after every round of iterations, and a round counts only if the objective falls on independent
@@ -175,14 +175,15 @@ def project(
         model: handed on to callbacks.
         parameters: the parameters beneath the heads. Changed in place.
         place: places about so many nodes.
-        evaluate: evaluates the basis on nodes.
+        evaluate: evaluates the basis on nodes; with ``check=True`` for a look, without a graph.
         independent: nodes for the check and the reports.
         objective: the function of the values.
         settings: limits; a step is one quasi-Newton iteration.
         nodes: number of nodes at first.
         began: ``time.perf_counter()`` at the start of the run.
         optimum: the least possible objective, for the history.
-        callbacks: called with the :class:`Projection` after each round; one that returns ``True`` ends the run.
+        callbacks: called with the :class:`Projection` after each round; one that returns ``True`` ends the
+            run.
         progress: whether a progress bar is shown.
 
     Raises:
@@ -196,11 +197,14 @@ def project(
     vector = Parameters(parameters)
     good = vector.get()
     with tqdm(total=100, unit="%", disable=not progress, bar_format=BAR, leave=False) as bar:
-        run.heads, best = _look(run, evaluate(independent), objective, bar)
+        look = partial(evaluate, independent, check=True)
+        run.heads, best = _look(run, look, objective, bar)
         try:
             while not run.history.stopped and run.fraction < 1:
-                gain = _round(run, vector, partial(evaluate, place(run.nodes)), objective)
-                heads, reached = _look(run, evaluate(independent), objective, bar)
+                placed = place(run.nodes)
+                length = ROUND if placed[0].kind == "quadrature" else SAMPLED
+                gain = _round(run, vector, partial(evaluate, placed), objective, length)
+                heads, reached = _look(run, look, objective, bar)
                 if reached < best:
                     good, best, run.heads = vector.get(), reached, heads
                 else:
@@ -222,7 +226,7 @@ def project(
 
 
 def _round(
-    run: Projection, vector: Parameters, evaluate: Callable[[], Sample], objective: Objective
+    run: Projection, vector: Parameters, evaluate: Callable[[], Sample], objective: Objective, length: int
 ) -> float:
     """Iterate on one set of nodes; return the gain claimed there, as a share of the number of values."""
     losses: list[float] = []
@@ -246,7 +250,7 @@ def _round(
         if run.fraction >= 1:
             raise StopIteration
 
-    room = ROUND if run.settings.steps is None else min(ROUND, run.settings.steps - run.step)
+    room = length if run.settings.steps is None else min(length, run.settings.steps - run.step)
     options = {"maxiter": room, "maxfun": 10 * ROUND, "maxcor": MEMORY, "ftol": 0.0, "gtol": 0.0}
     found = minimize(
         loss_and_gradient, vector.get(), jac=True, method="L-BFGS-B", callback=count, options=options
@@ -256,9 +260,12 @@ def _round(
     return (losses[0] - min(losses)) / size
 
 
-def _look(run: Projection, sample: Sample, objective: Objective, bar: Any) -> tuple[Heads, float]:
+@torch.no_grad()
+def _look(
+    run: Projection, evaluate: Callable[[], Sample], objective: Objective, bar: Any
+) -> tuple[Heads, float]:
     """Find the best heads on the independent nodes and note the values; return the objective there."""
-    heads = sample.heads()
+    heads = evaluate().checked(objective.count)
     loss = objective.of(heads.values)[0]
     run.history.step.append(run.step)
     run.history.seconds.append(run.seconds)
@@ -273,7 +280,7 @@ def _contradicted(run: Projection) -> None:
     """Say that the independent nodes contradict the last gains; refuse a result that has no others."""
     said = (
         f"nodes: the values found on {run.nodes} nodes are not those of independent nodes; the quadrature is "
-        "too coarse for the network, which has learned to be small between the nodes. Use a narrower network, "
+        "too coarse for the network, which has learned to be small between the nodes. Use a narrower one, "
         "network={'widths': (32, 32)}, or a larger batch_size."
     )
     if len(set(run.history.step)) == 1 or min(run.history.loss) >= run.history.loss[0]:
