@@ -58,6 +58,7 @@ def solve(
     option: Annotated[
         list[str] | None, typer.Option(help="An argument of the problem, e.g. 'frequencies=[1,2,3]'; repeat.")
     ] = None,
+    compile: Annotated[bool, typer.Option(help="Compile the step of method sgd.")] = False,
     out: Annotated[Path | None, typer.Option(help=f"Folder for {', '.join(FILES)}.")] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
@@ -84,6 +85,7 @@ def solve(
             warm_start=None if warm_start == "none" else warm_start,
             preset=preset,
             progress=progress,
+            compile=compile,
         )
         typer.echo(table(result))
         if out is not None:

@@ -110,6 +110,13 @@ def check_choices(
         remedy="Leave it out for float32.",
     )
     matrix = isinstance(problem.measure, Counting)
+    require(
+        not settings.compile or (method == "sgd" and not matrix),
+        "compile",
+        got="True for a matrix" if matrix else f"True with method={method!r}",
+        expected="False: only steps of stochastic gradients on functions are compiled",
+        remedy="Leave it out.",
+    )
     if method == "varpro":
         check_varpro(matrix, objective, nesting, preset, warm_start, dtype)
         dtype = torch.float64

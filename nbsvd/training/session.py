@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from nbsvd._errors import TrainingDiverged, require
 from nbsvd.exact import lora_optimum
-from nbsvd.functions import MLP, Table, WithFactor
+from nbsvd.functions import Table, WithFactor
 from nbsvd.measures import Counting, Measure, Nodes
 from nbsvd.objectives import choose, lora_evd, lora_svd, omm
 from nbsvd.problems import Problem
 from nbsvd.spectrum import History, Result, replicate
 from nbsvd.spectrum.moments import applied, measure_moments, node_count
 from nbsvd.training.choices import Choices, unfit_for_omm
+from nbsvd.training.compiled import Compiled
 from nbsvd.training.models import Pair, default_network
 from nbsvd.training.settings import Settings
 from nbsvd.training.start import Start, has_basis, ritz_start
@@ -44,6 +45,7 @@ class Session:
         left = right if self.symmetric else self._functions(problem.left_measure)
         self.pair = Pair(right, left)
         self.operator, self.shift = problem.operator, 0.0
+        self.compiled: Compiled | None = None
 
     def _functions(self, measure: Measure) -> nn.Module:
         """Make the functions of one side: a table, our network, or one of the user's times the ansatz."""
@@ -149,21 +151,25 @@ class Session:
         moment = choose(kind, self.settings.moment, size=self.settings.batch)
         objective = lora_evd if self.choices.objective == "lora" else omm
 
-        def symmetric(pair: nn.Module) -> Tensor:
-            assert isinstance(pair, Pair)
-            nodes = self.draw(p.measure)
-            inner = None if T.local else self.draw(p.measure)
+        def symmetric(pair: Pair, nodes: Nodes, inner: Nodes | None) -> Tensor:
             f, Tf = T.evaluate(pair.right, nodes, inner)
             return objective(f, Tf, nesting, weights=nodes.weights, moment=moment)
 
-        def two_sided(pair: nn.Module) -> Tensor:
-            assert isinstance(pair, Pair)
-            x, y = self.draw(p.measure), self.draw(p.left_measure)
+        def two_sided(pair: Pair, x: Nodes, y: Nodes) -> Tensor:
             f, g = pair.right(x.x), pair.left(y.x)
             Tf = applied(T, pair.right, f, x, y.x)
             return lora_svd(f, g, Tf, nesting, weights=(x.weights, y.weights))
 
-        return symmetric if self.symmetric else two_sided
+        estimate: Callable[..., Tensor] = symmetric if self.symmetric else two_sided
+        if self.settings.compile:
+            estimate = self.compiled = Compiled(estimate)
+        alone, other = self.symmetric and T.local, p.measure if self.symmetric else p.left_measure
+
+        def loss(pair: nn.Module) -> Tensor:
+            x = self.draw(p.measure)
+            return estimate(pair, x, None if alone else self.draw(other))
+
+        return loss
 
     def values(self) -> Callable[[nn.Module], Tensor]:
         """Return the function that measures values on fixed nodes, independent of training, for reports."""
@@ -290,6 +296,7 @@ class Session:
             "warm_start": "ritz" if self.warm else None,
             "preset": c.preset,
             "shift": self.shift,
+            "compiled": self.compiled is not None and self.compiled.works,
             "steps": history.step[-1] if history.step else 0,
             "stopped": history.stopped,
             "seconds": trained - self.began,

@@ -52,8 +52,8 @@ class Settings:
     Arguments:
         steps: number of steps, or ``None``.
         seconds: time limit, or ``None``; with both, whichever comes first ends the run.
-        batch_size: number of nodes of one step, 320 unless given; with ``method="varpro"`` of the first round,
-            chosen by the dimension unless given.
+        batch_size: number of nodes of one step, 320 unless given; with ``method="varpro"`` of the first
+            round, chosen by the dimension unless given.
         kind: kind of nodes; the measure's own choice if ``None``.
         moment: how squared inner products are estimated; the right one for the kind if ``None``.
         optimizer: ``"soap"``, ``"adam"`` or ``"rmsprop"``.
@@ -65,6 +65,9 @@ class Settings:
         network: arguments of the default network.
         spectral: what ``method="varpro"`` maximises: ``"log"``, the sum of the logarithms of the Ritz values;
             ``"lora"``, their squares with the weights of the nesting; ``"sum"``, the values.
+        compile: whether torch compiles the step of stochastic gradients, which takes half a minute and is
+            counted in ``seconds``. It needs a C++ compiler; without one a warning says so, and training goes
+            on uncompiled. On CUDA the compiled passes are captured as graphs; not measured on a GPU yet.
 
     Raises:
         ArgumentError: numbers out of range, neither steps nor seconds, an unknown optimizer.
@@ -86,6 +89,7 @@ class Settings:
     report_every: int = 100
     network: Mapping[str, Any] = field(default_factory=dict)
     spectral: str = "log"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         nearest("optimizer", self.optimizer, OPTIMIZERS)
@@ -109,6 +113,12 @@ class Settings:
             number = getattr(self, name)
             fine = number is None or (_is_real(number) and 0 < number < math.inf)
             require(fine, name, got=repr(number), expected=expected, remedy=remedy)
+        require(
+            isinstance(self.compile, bool),
+            "compile",
+            got=repr(self.compile),
+            expected="True or False",
+        )
         require(
             _is_real(self.ema) and 0 <= self.ema < 1,
             "ema",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -34,6 +35,7 @@ class Trainer:
         began: ``time.perf_counter()`` when the run began.
         step: steps done.
         losses: the losses since the last report.
+        unread: those of them that are still on a GPU; reading one would wait for its step to end.
         good: the averaged state at the last report, all finite.
     """
 
@@ -46,6 +48,7 @@ class Trainer:
     step: int = 0
     losses: list[float] = field(default_factory=list)
     good: dict[str, Tensor] = field(default_factory=dict)
+    unread: list[Tensor] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -106,8 +109,9 @@ def train(
                 loss = loss_of(model)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                run.losses.append(loss.item())
-                _check(run, "loss", run.losses[-1])
+                run.unread.append(loss.detach().clone())  # a captured graph writes the next loss over this one
+                if not loss.is_cuda:
+                    _read(run)
                 optimizer.step()
                 schedule.step()
                 averaged.update_parameters(model)
@@ -133,8 +137,18 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
+def _read(run: Trainer) -> None:
+    """Read the losses of the last steps, and refuse to go on if one is not finite."""
+    if run.unread:
+        losses = torch.stack(run.unread).tolist()
+        run.unread.clear()
+        run.losses += losses
+        _check(run, "loss", *(loss for loss in losses if not math.isfinite(loss)))
+
+
 def _report(run: Trainer, values_of: Values, bar: Any) -> None:
     """Measure the averaged functions, note loss and values, and keep the state if they are finite."""
+    _read(run)
     values = values_of(run.averaged.module).tolist()
     _check(run, "values", *values)
     run.good = _state(run.averaged)
