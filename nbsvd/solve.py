@@ -18,6 +18,7 @@ from nbsvd.spectrum import Result
 from nbsvd.spectrum.storage import read, spaces
 from nbsvd.training import PRESETS, Settings, Trainer
 from nbsvd.training.choices import check_bounded, check_choices
+from nbsvd.training.cloud import Place
 from nbsvd.training.projection import ProjectionSession
 from nbsvd.training.session import Session
 
@@ -166,6 +167,9 @@ def load(
             remedy="Pass it: nbsvd.load(path, problem=my_problem).",
         )
         problem = problems.get(name, **info["options"])
+    if info.get("frame"):  # the measure that was found, in place of the declared one
+        measure = Place.read(info["frame"]["place"]).measure()
+        problem = replace(problem, measure=measure, measure_y=None)
     given = spaces(problem.operator, problem.measure, problem.left_measure)
     require(
         given == stored.description["spaces"],

@@ -111,6 +111,11 @@ class Measure(ABC):
         """The point around which the sampling law lies."""
         return (0.0,) * self.dim
 
+    @property
+    def frame(self) -> tuple[tuple[float, ...], ...] | None:
+        """The linear map that gives the sampling law its shape; ``None`` for a round one."""
+        return None
+
     def config(self) -> dict[str, object]:
         """Describe the measure by plain data, for reports; equal measures have equal descriptions."""
         return {"name": type(self).__name__, "dim": self.dim}

@@ -50,6 +50,11 @@ class Lebesgue(Measure):
         """The centre of the law."""
         return self.law.center
 
+    @property
+    def frame(self) -> tuple[tuple[float, ...], ...] | None:
+        """The shape of the law."""
+        return self.law.frame
+
     def config(self) -> dict[str, object]:
         """Describe the law and the rule that place the nodes."""
         rule = None if self._rule is None else describe(self._rule)

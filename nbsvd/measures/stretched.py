@@ -46,12 +46,17 @@ class Stretched(Law):
         fine = bool(A.isfinite().all()) and bool((A - A.t()).abs().max() <= 1e-9 * A.abs().max())
         fine = fine and float(torch.linalg.eigvalsh(A)[0]) > 0
         require(fine, "frame", got=rows, expected=f"a symmetric positive definite matrix, shape ({d}, {d})")
-        self.frame = tuple(map(tuple, rows))
+        self._frame = tuple(map(tuple, rows))
         self._log_volume = float(torch.linalg.slogdet(A)[1])
 
     def config(self) -> dict[str, object]:
         """Describe the law and the map."""
         return {"name": "Stretched", "law": self.law.config(), "frame": [list(row) for row in self.frame]}
+
+    @property
+    def frame(self) -> Matrix:
+        """The map A."""
+        return self._frame
 
     @property
     def length(self) -> float | None:

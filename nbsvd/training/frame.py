@@ -1,96 +1,298 @@
-"""Where the functions live and how they decay, found from the operator itself.
+"""Where functions live, in which shape, and how they decay: found from the operator itself.
 
-Centre, length and decay that are wrong by a factor cost more than any optimizer can win back. They need not be
-guessed: the Ritz functions of an untrained network show, roughly, where the sought functions are, and how well a
+A centre, a length or a decay that is wrong by a factor costs more than any optimizer can win back, and none of
+them need be guessed. The operator's symbol says roughly where its first functions are
+(:mod:`nbsvd.training.scan`); Ritz functions of an untrained network, made there, say it better, and how well a
 decay suits them.
 """
 
 import math
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nbsvd.functions import DecayFactor, Factor, GaussianFactor
-from nbsvd.measures import Lebesgue, Radial
+from nbsvd._errors import ArgumentError
+from nbsvd.functions import MLP, Envelope, Jet
+from nbsvd.measures import Lebesgue, Nodes, Radial
+from nbsvd.operators import Operator
 from nbsvd.problems import Problem
-from nbsvd.training.heads import Heads, sample
-from nbsvd.training.models import default_network
-from nbsvd.training.start import Basis, choose_shift
+from nbsvd.training.cloud import Cloud, Place, place, plain, shape
+from nbsvd.training.heads import orthonormaliser
+from nbsvd.training.models import default_features
+from nbsvd.training.scan import power, scan, symbol
+from nbsvd.training.start import choose_shift
 
-SWEEPS, STILL = 6, 0.2
-RATIOS = (0.4, 0.8, 1.6)  # of a decay's length to the law's
-WIDTHS = (32, 64)
+SWEEPS, STILL = 5, 0.15  # of Ritz trials at most; a relative change that ends them
+NODES, MANY = {1: 400, 2: 2000, 3: 4000}, 6000  # by dimension
+WIDTHS, PER_VALUE = (32, 64), 3
+RATIOS = (0.5, 0.8, 1.25, 2.0)  # of a decay's lengths to the size of the functions
+FINER = (1.26, 1.12)  # factors by which the best of them is then varied
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What was found.
+
+    Arguments:
+        place: where the functions live.
+        ansatz: a decay that suits them.
+        threshold: the top of the continuous spectrum, ``-inf`` where there is none.
+        bound: how many of the k values were found above it.
+    """
+
+    place: Place
+    ansatz: Envelope
+    threshold: float
+    bound: int
+
+    def applied(self, problem: Problem) -> Problem:
+        """Return the problem with this measure and this ansatz."""
+        return replace(problem, measure=self.place.measure(), measure_y=None, ansatz=self.ansatz)
+
+    def config(self) -> dict[str, Any]:
+        """Describe the frame by plain data."""
+        return {
+            "place": self.place.config(),
+            "ansatz": self.ansatz.config(),
+            "threshold": self.threshold if math.isfinite(self.threshold) else None,
+            "bound": self.bound,
+        }
+
+
+def unframed(problem: Problem) -> bool:
+    """Tell whether a problem leaves to us where its functions live.
+
+    That is a local self-adjoint operator on all of R^d, Lebesgue measure with a plain radial law, and no ansatz.
+
+    Example:
+        >>> import nbsvd
+        >>> T = nbsvd.Schrodinger(lambda x: (x**2).sum(1))
+        >>> unframed(Problem(T, Lebesgue(Radial(2, scale=1.0))))
+        True
+        >>> unframed(nbsvd.problems.hydrogen2d())
+        False
+    """
+    m, T = problem.measure, problem.operator
+    if problem.ansatz is not None or not isinstance(m, Lebesgue) or not isinstance(m.law, Radial):
+        return False
+    return T.local and T.self_adjoint and m.config() == Lebesgue(m.law).config()
+
+
+def find_frame(problem: Problem, k: int, generator: torch.Generator) -> Frame | None:
+    """Find where the first k functions of a problem live, and how they decay.
+
+    The scan of the symbol comes first. Then, until the frame stands still: a network is made there, its Ritz
+    functions are found under several decays, and the decay with the best values is kept; the second moments of its
+    functions are the next frame. Ritz functions come from one set of nodes and their values from another, so that
+    a decay that merely exploits the nodes does not win. Of values in the continuous spectrum no account is taken,
+    lest the frame grow without end.
+
+    Arguments:
+        problem: one that is :func:`unframed`.
+        k: how many functions.
+        generator: source of nodes and networks.
+
+    Returns:
+        The frame; the declared place where nothing above the continuous spectrum is to be expected; ``None`` for
+        an operator that is not bounded above, of which nothing can be said.
+
+    Raises:
+        ArgumentError: a potential that is not finite where every decay has functions.
+
+    Example:
+        >>> import nbsvd
+        >>> T = nbsvd.Schrodinger(lambda x: ((x - 30.0) ** 2).sum(1))
+        >>> problem = Problem(T, Lebesgue(Radial(2, scale=1.0)))
+        >>> frame = find_frame(problem, 3, torch.Generator().manual_seed(0))
+        >>> [round(c) for c in frame.place.center], frame.ansatz.power
+        ([30, 30], 2.0)
+    """
+    law, T = problem.measure, problem.operator
+    assert law.length is not None
+    start = torch.tensor(law.center, dtype=torch.float64)
+    if not bool((symbol(T, start + law.length * torch.eye(law.dim, dtype=torch.float64))[0] > 0).all()):
+        return None
+    extent = scan(T, start, float(law.length), k, generator)
+    if extent.cloud is None:
+        here = Place(law.center, float(law.length))
+        eye = torch.eye(law.dim, dtype=torch.float64)
+        return Frame(here, Envelope((law.length * eye).tolist(), center=law.center, power=1.0), extent.threshold, 0)
+    singular = torch.tensor(T.singular_points, dtype=torch.float64).reshape(-1, problem.dim)
+    seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
+    cloud, best = extent.cloud, None
+    # Where nothing confines, functions decay exponentially, but those deep in a well look Gaussian for long.
+    asymptotic = power(T, cloud, generator)
+    powers = (1.0, asymptotic if asymptotic > 1 else 2.0)
+    for _ in range(SWEEPS):
+        here = place(cloud, singular, generator)
+        trials = Trials(problem, here, cloud, k, extent.threshold, generator, seed)
+        best = trials.best(powers)
+        new = trials.cloud(best)
+        still = _alike(cloud, new)
+        cloud = new
+        if still:
+            break
+    assert best is not None
+    axes = (best.ratio * _axes(cloud)).tolist()
+    ansatz = Envelope(axes, center=cloud.center.tolist(), power=best.power)
+    return Frame(place(cloud, singular, generator), ansatz, extent.threshold, best.bound)
+
+
+def _axes(cloud: Cloud) -> Tensor:
+    """Return the root of the second moments, a multiple of the identity where they are nearly round."""
+    length, frame = shape(cloud.spread())
+    dim = cloud.x.shape[1]
+    A = torch.eye(dim, dtype=torch.float64) if frame is None else torch.tensor(frame, dtype=torch.float64)
+    return A * (length / math.sqrt(dim))
+
+
+def _alike(old: Cloud, new: Cloud) -> bool:
+    """Tell whether two densities have nearly the same centre and the same axes."""
+    A = _axes(old)
+    moved = float(torch.linalg.solve(A, new.center - old.center).norm())
+    sizes = torch.linalg.svdvals(torch.linalg.solve(A, _axes(new)))
+    return moved < STILL and float(sizes.log().abs().max()) < STILL
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """What untrained functions make of one centre, length and decay."""
-
-    ansatz: Factor
-    values: Tensor
-    center: Tensor
-    length: float
-
-
-def find_frame(problem: Problem, k: int, generator: torch.Generator, *, verbose: bool = False) -> Problem:
-    """Return the problem with a sampling law and an ansatz that fit its first k functions.
-
-    The law is moved to the centre of mass of the Ritz functions' squares, and takes their size as its length; the
-    decay is the one of a few, exponential or Gaussian, with the best Ritz values. This is repeated until it
-    stands still.
+    """What untrained functions make of one decay.
 
     Arguments:
-        problem: one on all of R^d, without an ansatz.
-        k: how many functions.
-        generator: source of nodes and networks.
+        power, ratio: of the :class:`~nbsvd.functions.Envelope`; its lengths are ``ratio`` times the density's.
+        values: Ritz values on independent nodes, descending.
+        heads: coefficients of their functions.
+        bound: how many of the values lie above the continuous spectrum.
     """
-    law = problem.measure.law
-    center, length = torch.tensor(law.center, dtype=torch.float64), float(law.length)
-    best: Trial | None = None
-    for _ in range(SWEEPS):
-        trials = [try_one(problem, k, generator, center, length, a) for a in decays(length, center)]
-        chosen = pick(trials, k)
-        if verbose:
-            print(f"center {center.tolist()} length {length:.3g}: {type(chosen.ansatz).__name__} {chosen.ansatz.config()} values {chosen.values[:k].tolist()[:3]} {chosen.values[k-1]:.4g} -> {chosen.center.tolist()}, {chosen.length:.3g}")
-        best = chosen
-        grown = min(4.0, max(0.25, chosen.length / length))
-        moved = float((chosen.center - center).norm()) / length
-        center, length = chosen.center, length * grown
-        if abs(math.log(grown)) < STILL and moved < STILL:
-            break
-    assert best is not None
-    return framed(problem, center, length, best.ansatz)
+
+    power: float
+    ratio: float
+    values: Tensor
+    heads: Tensor
+    bound: int
 
 
-def framed(problem: Problem, center: Tensor, length: float, ansatz: Factor) -> Problem:
-    law = Radial(problem.dim, scale=length, center=center.tolist())
-    return replace(problem, measure=Lebesgue(law), measure_y=None, ansatz=ansatz)
+class Trials:
+    """One untrained network in one place, under several decays.
+
+    All decays see the same network and the same nodes, so that they differ by nothing else.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        here: Place,
+        cloud: Cloud,
+        k: int,
+        threshold: float,
+        generator: torch.Generator,
+        seed: int,
+    ) -> None:
+        self.operator, self.k, self.threshold = problem.operator, k, threshold
+        self.center, self.axes, dim = plain(cloud.center), _axes(cloud), problem.dim
+        measure = here.measure()
+        net = MLP(
+            k,
+            dim,
+            widths=(WIDTHS[0], max(WIDTHS[1], PER_VALUE * k)),
+            disjoint=False,
+            features=default_features(problem, measure),
+            generator=torch.Generator().manual_seed(seed),
+        ).double()
+        n, kind = NODES.get(dim, MANY), measure.evaluation_kind
+        self.nodes = [measure.nodes(n, kind=kind, generator=generator) for _ in range(2)]
+        with torch.no_grad():
+            self.jets = [net.first_basis_jet(nodes.x, order=self.operator.weak_order) for nodes in self.nodes]
+        self.reference = -math.inf
+
+    def envelope(self, power: float, ratio: float) -> Envelope:
+        """Return a decay around this place."""
+        return Envelope((ratio * self.axes).tolist(), center=self.center, power=power).double()
+
+    def best(self, powers: Sequence[float]) -> Trial:
+        """Return the best trial: of these powers and all ratios, then of some ratios near it."""
+        tried, failed = [], None
+        for power in powers:
+            for ratio in RATIOS:
+                try:
+                    tried.append(self.trial(power, ratio))
+                except ArgumentError as error:  # a potential that grows too fast for this decay
+                    failed = error
+        if not tried:
+            assert failed is not None
+            raise failed
+        top = torch.stack([t.values for t in tried]).amax(0)
+        self.reference = self._reference(top)
+        best = max(tried, key=self.score)
+        for factor in FINER:
+            near = [self.trial(best.power, r) for r in (best.ratio * factor, best.ratio / factor)]
+            best = max([best, *near], key=self.score)
+        return best
+
+    @torch.no_grad()
+    def trial(self, power: float, ratio: float) -> Trial:
+        """Find the Ritz functions on the first nodes, and their values on the second."""
+        e = self.envelope(power, ratio)
+        (fit, check), (first, second) = self.nodes, self.jets
+        C = _ritz(self.operator, fit, e.jet(fit.x) * first)[1][:, : self.k]
+        values, D = _ritz(self.operator, check, (e.jet(check.x) * second).linear(C))
+        return Trial(power, ratio, values, C @ D, int((values > self.threshold).sum()))
+
+    def _reference(self, top: Tensor) -> float:
+        """Return the number that values are compared with: the threshold, or lower where all lie far above it."""
+        shift = choose_shift(top)
+        return max(self.threshold, -shift)
+
+    def score(self, trial: Trial) -> tuple[int, float]:
+        """Return the number of values above the reference and the sum of the logarithms of their excess."""
+        excess = (trial.values - self.reference).clamp_min(0)
+        excess = excess[excess > 0]
+        return len(excess), float(excess.log().sum())
+
+    @torch.no_grad()
+    def cloud(self, trial: Trial) -> Cloud:
+        """Return the mean density of the functions above the threshold, of the first if there are none."""
+        nodes = self.nodes[1]
+        f = self.envelope(trial.power, trial.ratio)(nodes.x) * self.jets[1].value
+        p = nodes.weights * ((f @ trial.heads[:, : max(1, trial.bound)]) ** 2).sum(1)
+        return Cloud(nodes.x, p / p.sum())
 
 
-def decays(length: float, center: Tensor) -> list[Factor]:
-    made: list[Factor] = [DecayFactor(r * length, center=center.tolist()) for r in RATIOS]
-    return made + [GaussianFactor(r * length, center=center.tolist()) for r in RATIOS]
+def _ritz(operator: Operator, nodes: Nodes, jet: Jet) -> tuple[Tensor, Tensor]:
+    """Return Ritz values, descending, and the coefficients of their functions."""
+    W = orthonormaliser(jet.value, nodes.weights)
+    A = operator.weak_form(nodes, jet.linear(W))
+    if not bool(A.isfinite().all()):
+        raise ArgumentError(
+            "operator",
+            got="a potential that is not finite where functions live",
+            expected="one that is finite on R^d, but for declared singular points",
+            remedy="Keep the domain where it is: Lebesgue(Uniform(low, high)) with a BoxFactor.",
+        )
+    values, V = torch.linalg.eigh((A + A.t()) / 2)
+    return values.flip(0), (W @ V).flip(1)
 
 
-def try_one(problem: Problem, k: int, generator: torch.Generator, center: Tensor, length: float, ansatz: Factor) -> Trial:
-    here = framed(problem, center, length, ansatz)
-    net = default_network(here, here.measure, k, generator, {"disjoint": False, "widths": WIDTHS}).double()
-    nodes = here.measure.nodes(2000, kind=here.measure.evaluation_kind, generator=generator)
-    with torch.no_grad():
-        s = sample(here.operator, Basis(net), Basis(net), nodes, nodes)
-        heads = s.heads().first(k)
-        f = s.jet.value @ heads.right
-    mass = nodes.weights * (f**2).mean(1) / len(nodes)
-    c = mass @ nodes.x
-    size = torch.sqrt(mass @ ((nodes.x - c) ** 2).sum(1))
-    return Trial(ansatz, heads.values, c, float(size))
+def warn_unbound(values: Sequence[float], threshold: float) -> None:
+    """Say which values are no eigenvalues, because the continuous spectrum begins above them.
 
-
-def pick(trials: list[Trial], k: int) -> Trial:
-    top = torch.stack([t.values for t in trials]).amax(0)
-    shift = choose_shift(top)
-    def score(t: Trial) -> float:
-        s = t.values + shift
-        return -math.inf if bool((s <= 0).any()) else float(s.log().sum())
-    return max(trials, key=score)
+    Example:
+        >>> with warnings.catch_warnings(record=True) as said:
+        ...     warnings.simplefilter("always")
+        ...     warn_unbound([2.0, -0.1], 0.0)
+        >>> str(said[0].message)[:44]
+        'k: of 2 values 1 lie above the continuous sp'
+    """
+    bound = sum(value > threshold for value in values)
+    if bound < len(values):
+        warnings.warn(
+            f"k: of {len(values)} values {bound} lie above the continuous spectrum, which ends at "
+            f"{threshold:.6g}. The others are no eigenvalues: they tell how far the functions reach, no more. "
+            f"Ask for k={max(bound, 1)}.",
+            RuntimeWarning,
+            stacklevel=3,
+        )

@@ -7,7 +7,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from nbsvd.functions import MLP, DecayFactor, Factor, Features, WithFactor, from_config
+from nbsvd.functions import (
+    MLP,
+    DecayFactor,
+    Envelope,
+    Factor,
+    Features,
+    GaussianFactor,
+    ProductFactor,
+    WithFactor,
+    from_config,
+)
 from nbsvd.measures import Measure
 from nbsvd.problems import Problem
 
@@ -54,32 +64,53 @@ def default_network(
     """
     options = dict(options)
     if "features" not in options:
-        cusps = problem.operator.singular_points
-        options["features"] = measure.length and Features(
-            measure.dim,
-            scales=[s * measure.length for s in FEATURE_SCALES],
-            center=measure.center,
-            cusps=cusps if measure.dim > 1 else (),
-            learned=adaptive,
-        )
+        options["features"] = default_features(problem, measure, learned=adaptive)
     net = MLP(k, measure.dim, generator=generator, **options)
     ansatz = copy.deepcopy(problem.ansatz) if measure.same_as(problem.measure) else None
     if ansatz is None and measure.unbounded and measure.length is not None:
         ansatz = DecayFactor(DECAY_LENGTH * measure.length, center=measure.center)
     if ansatz is None:
         return net
-    return WithFactor(net, adapting(ansatz) if adaptive else ansatz)
+    return WithFactor(net, adapting(ansatz, measure.dim) if adaptive else ansatz)
 
 
-def adapting(factor: Factor) -> Factor:
+def default_features(problem: Problem, measure: Measure, *, learned: bool = False) -> Features | None:
+    """Return features scaled to a measure, with cusps at singular points; none for a measure without a length."""
+    if measure.length is None:
+        return None
+    return Features(
+        measure.dim,
+        scales=[s * measure.length for s in FEATURE_SCALES],
+        center=measure.center,
+        frame=measure.frame,
+        cusps=problem.operator.singular_points if measure.dim > 1 else (),
+        learned=learned,
+    )
+
+
+def adapting(factor: Factor, dim: int) -> Factor:
     """Return a factor whose lengths are parameters, starting from those that it has.
 
-    A factor of the user's own class is returned as it is.
+    A round decay may also move, turn and stretch: it becomes an :class:`~nbsvd.functions.Envelope`. A factor of
+    the user's own class is returned as it is.
+
+    Arguments:
+        factor: what a problem declares.
+        dim: dimension of a point.
 
     Example:
-        >>> len(list(DecayFactor(2.0).parameters())), len(list(adapting(DecayFactor(2.0)).parameters()))
-        (0, 1)
+        >>> free = adapting(DecayFactor(2.0), 2)
+        >>> [name for name, _ in free.named_parameters()]
+        ['matrix', 'offset']
+        >>> x = torch.ones(1, 2)
+        >>> bool((free(x) - DecayFactor(2.0)(x)).abs() < 1e-7)
+        True
     """
+    if isinstance(factor, ProductFactor):
+        parts = [adapting(part, dim) for part in factor.factors if isinstance(part, Factor)]
+        return ProductFactor(parts)
+    if type(factor) in (DecayFactor, GaussianFactor):
+        return _envelope(factor, dim)
     try:
         made = from_config(_learned(factor.config()))
     except (NotImplementedError, ValueError):
@@ -87,6 +118,21 @@ def adapting(factor: Factor) -> Factor:
     made.load_state_dict(factor.state_dict())
     assert isinstance(made, Factor)
     return made
+
+
+def _envelope(factor: Factor, dim: int) -> Envelope:
+    """Return a round decay as one that is free."""
+    config: Any = factor.config()
+    gaussian = isinstance(factor, GaussianFactor)
+    length = config["scale"] if gaussian else config["smooth"]
+    made = Envelope(
+        [[length if i == j else 0.0 for j in range(dim)] for i in range(dim)],
+        center=config["center"],
+        power=2.0 if gaussian else 1.0,
+        strength=0.5 if gaussian else length / config["length"],
+        learned=True,
+    )
+    return made.to(next(factor.buffers(), torch.empty(0)).dtype)
 
 
 def _learned(config: Any) -> Any:

@@ -81,7 +81,7 @@ class ProjectionSession(Session):
         sides = (self.pair.right, self.pair.left)
         heads = {id(p) for side in sides for p in self._inner(side).head.parameters()}
         parameters = [p for p in self.pair.parameters() if p.requires_grad and id(p) not in heads]
-        objective = Objective(c.nesting, self.settings.spectral, start.shift)
+        objective = Objective(c.nesting, self.settings.spectral, start.shift, self.threshold)
         try:
             run = project(
                 self.pair,

@@ -1,6 +1,7 @@
 """One run from a problem to a result: build the functions, find the start, train, measure."""
 
 import copy
+import math
 import os
 import platform
 import time
@@ -22,6 +23,7 @@ from nbsvd.spectrum import History, Result, replicate
 from nbsvd.spectrum.moments import applied, measure_moments, node_count
 from nbsvd.training.choices import Choices, unfit_for_omm
 from nbsvd.training.compiled import Compiled
+from nbsvd.training.frame import Frame, find_frame, unframed, warn_unbound
 from nbsvd.training.models import Pair, default_network
 from nbsvd.training.settings import Settings
 from nbsvd.training.start import Start, has_basis, ritz_start
@@ -40,12 +42,27 @@ class Session:
     def __init__(self, problem: Problem, k: int, choices: Choices, settings: Settings, began: float) -> None:
         self.problem, self.k, self.choices, self.settings, self.began = problem, k, choices, settings, began
         self.generator = torch.Generator().manual_seed(choices.seed)
+        self.frame = self._frame()
+        if self.frame is not None:
+            problem = self.problem = self.frame.applied(problem)
         self.symmetric = problem.operator.self_adjoint
         right = self._functions(problem.measure)
         left = right if self.symmetric else self._functions(problem.left_measure)
         self.pair = Pair(right, left)
         self.operator, self.shift = problem.operator, 0.0
         self.compiled: Compiled | None = None
+
+    def _frame(self) -> Frame | None:
+        """Find where the functions live, for a problem that leaves that to us and with a network of ours."""
+        c = self.choices
+        if not isinstance(c.network, Mapping) or c.preset is not None or not unframed(self.problem):
+            return None
+        return find_frame(self.problem, self.k, self.generator)
+
+    @property
+    def threshold(self) -> float:
+        """The top of the continuous spectrum, as far as it is known."""
+        return -math.inf if self.frame is None else self.frame.threshold
 
     def _functions(self, measure: Measure) -> nn.Module:
         """Make the functions of one side: a table, our network, or one of the user's times the ansatz."""
@@ -270,7 +287,7 @@ class Session:
             device=device,
         )
         control = start.control.errors() if p.exact is not None else {}
-        return Result.from_models(
+        result = Result.from_models(
             pair.right,
             pair.left,
             parts,
@@ -282,6 +299,8 @@ class Session:
             control=control,
             info=self._info(history, trained),
         )
+        warn_unbound(result.values.tolist(), self.threshold)
+        return result
 
     def _info(self, history: History, trained: float) -> dict[str, Any]:
         c = self.choices
@@ -297,6 +316,7 @@ class Session:
             "preset": c.preset,
             "shift": self.shift,
             "compiled": self.compiled is not None and self.compiled.works,
+            "frame": None if self.frame is None else self.frame.config(),
             "steps": history.step[-1] if history.step else 0,
             "stopped": history.stopped,
             "seconds": trained - self.began,

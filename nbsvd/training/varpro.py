@@ -41,8 +41,8 @@ def log_objective(values: Tensor, nesting: Nesting) -> tuple[Tensor, Tensor]:
 def lora_objective(values: Tensor, nesting: Nesting) -> tuple[Tensor, Tensor]:
     """Return ``-sum m_l max(mu_l, 0)^2``, which is the objective itself at the best heads."""
     m = torch.ones_like(values)
-    m[: nesting.L] = nesting.vector.to(values)
-    m[nesting.L :] = m[nesting.L - 1]
+    m[: nesting.L] = nesting.vector.to(values)[: len(values)]
+    m[nesting.L :] = m[nesting.L - 1 : nesting.L]
     positive = values.clamp_min(0)
     return -(m * positive**2).sum(), 2 * m * positive
 
@@ -122,12 +122,16 @@ class Objective:
         nesting: number of components, and the weights of ``spectral="lora"``.
         spectral: a key of ``SPECTRAL``.
         shift: number added to the values before anything else.
-        count: how many values take part; at least k, more where the k-th has others of its level.
+        threshold: the top of the continuous spectrum: values not above it take no part, for raising them would
+            make the functions wider without end.
+        count: how many values take part; k, more where the k-th has others of its level, fewer where not all
+            are above the threshold.
     """
 
     nesting: Nesting
     spectral: str
     shift: float
+    threshold: float = -math.inf
     count: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -136,8 +140,18 @@ class Objective:
     def complete(self, values: Tensor) -> None:
         """Let all values of the level of the k-th take part: a level cut in two would be a kink."""
         k = self.nesting.L
+        if (above := int((values > self.threshold).sum())) < k:
+            self.count = above
+            return
         floor = values[k - 1] - NEAR * abs(float(values[k - 1]) + self.shift)
         self.count = k + int((values[k:] > floor).sum())
+
+    def reached(self, values: Tensor) -> tuple[int, float]:
+        """Return what a run is judged by: minus how many of the first k are above the threshold, their objective."""
+        above = values[: self.nesting.L]
+        above = above[above > self.threshold] if bool((above > self.threshold).any()) else above[:1]
+        loss = float(SPECTRAL[self.spectral](above + self.shift, self.nesting)[0])
+        return -len(above), loss if math.isfinite(loss) else math.inf
 
     def of(self, values: Tensor) -> tuple[float, Tensor]:
         """Return objective and negative slopes; not a number where a value is not positive under the log."""
@@ -256,24 +270,25 @@ def _round(
         loss_and_gradient, vector.get(), jac=True, method="L-BFGS-B", callback=count, options=options
     )
     vector.set(found.x)
-    size = objective.count if objective.spectral == "log" else abs(losses[-1])
+    size = max(objective.count, 1) if objective.spectral == "log" else abs(losses[-1])
     return (losses[0] - min(losses)) / size
 
 
 @torch.no_grad()
 def _look(
     run: Projection, evaluate: Callable[[], Sample], objective: Objective, bar: Any
-) -> tuple[Heads, float]:
-    """Find the best heads on the independent nodes and note the values; return the objective there."""
-    heads = evaluate().checked(objective.count)
-    loss = objective.of(heads.values)[0]
+) -> tuple[Heads, tuple[int, float]]:
+    """Find the best heads on the independent nodes and note the values; return what was reached there."""
+    heads = evaluate().checked(objective.nesting.L)
+    reached = objective.reached(heads.values)
+    loss = reached[1]
     run.history.step.append(run.step)
     run.history.seconds.append(run.seconds)
     run.history.loss.append(loss)
     run.history.values.append(heads.values[: objective.nesting.L].tolist())
     bar.n = round(100 * run.fraction, 1)
     bar.set_postfix_str(f"iteration {run.step}, objective {loss:.8g}, {run.nodes} nodes")
-    return heads, loss if math.isfinite(loss) else math.inf
+    return heads, reached
 
 
 def _contradicted(run: Projection) -> None:
