@@ -7,10 +7,12 @@ from nbsvd.functions.ansatz import Factor as Factor
 from nbsvd.functions.ansatz import GaussianFactor as GaussianFactor
 from nbsvd.functions.ansatz import ProductFactor as ProductFactor
 from nbsvd.functions.ansatz import SqrtDensity as SqrtDensity
+from nbsvd.functions.ansatz import SumFactor as SumFactor
 from nbsvd.functions.ansatz import WithFactor as WithFactor
 from nbsvd.functions.build import from_config as from_config
 from nbsvd.functions.envelope import Envelope as Envelope
 from nbsvd.functions.features import Features as Features
+from nbsvd.functions.features import Joined as Joined
 from nbsvd.functions.jet import Jet as Jet
 from nbsvd.functions.jet import Pointwise as Pointwise
 from nbsvd.functions.jet import functional_jet as functional_jet

@@ -15,12 +15,17 @@ from nbsvd.functions.jet import Jet, Pointwise, Real, deriving, dtype_name, hold
 class Factor(Pointwise):
     """A positive function of a point, ``(B, d) -> (B, 1)``, that multiplies every component.
 
-    Factors multiply: ``BoxFactor(50.0) * DecayFactor(4.0)``.
+    Factors multiply and add: ``BoxFactor(50.0) * DecayFactor(4.0)``, and with a plus for functions that live in
+    two places far apart.
     """
 
     def __mul__(self, other: "Factor") -> "ProductFactor":
         """Return the product of two factors."""
         return ProductFactor([self, other])
+
+    def __add__(self, other: "Factor") -> "SumFactor":
+        """Return the sum of two factors."""
+        return SumFactor([self, other])
 
 
 class BoxFactor(Factor):
@@ -245,6 +250,39 @@ class ProductFactor(Factor):
         for jet in jets[1:]:
             product = product * jet
         return product
+
+
+class SumFactor(Factor):
+    """The sum of several factors: each lets functions live in one place.
+
+    Example:
+        >>> wells = GaussianFactor(1.0, center=[-9.0]) + GaussianFactor(1.0, center=[9.0])
+        >>> wells(torch.tensor([[9.0], [0.0]])).round()
+        tensor([[1.],
+                [0.]])
+    """
+
+    def __init__(self, factors: Sequence[Factor]) -> None:
+        super().__init__()
+        require(len(factors) > 0, "factors", got="none", expected="at least one factor")
+        self.factors = nn.ModuleList(factors)
+
+    def config(self) -> dict[str, object]:
+        """Describe the factors."""
+        return {"name": "SumFactor", "factors": [f.config() for f in self.factors if isinstance(f, Factor)]}
+
+    def forward(self, x: Float[Tensor, "B d"]) -> Float[Tensor, "B 1"]:
+        """Return the sum."""
+        values: list[Tensor] = [f(x) for f in self.factors]
+        return torch.cat(values, 1).sum(1, keepdim=True)
+
+    def jet(self, x: Float[Tensor, "B d"], *, live: bool = False) -> Jet:
+        """Return the sum's jet."""
+        jets = [f.jet(x, live=live) for f in self.factors if isinstance(f, Factor)]
+        total = jets[0]
+        for jet in jets[1:]:
+            total = total + jet
+        return total
 
 
 class WithFactor(Pointwise):

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from nbsvd._errors import nearest, require
-from nbsvd.functions.ansatz import BoxFactor, DecayFactor, GaussianFactor, ProductFactor, WithFactor
+from nbsvd.functions.ansatz import BoxFactor, DecayFactor, GaussianFactor, ProductFactor, SumFactor, WithFactor
 from nbsvd.functions.envelope import Envelope
-from nbsvd.functions.features import Features
+from nbsvd.functions.features import Features, Joined
 from nbsvd.functions.networks import MLP
 from nbsvd.functions.table import Table
 
@@ -19,12 +19,14 @@ MODULES: dict[str, type[nn.Module]] = {
         MLP,
         Table,
         Features,
+        Joined,
         WithFactor,
         BoxFactor,
         DecayFactor,
         GaussianFactor,
         Envelope,
         ProductFactor,
+        SumFactor,
     )
 }
 DTYPES = {

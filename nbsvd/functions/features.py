@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from nbsvd._errors import require
 from nbsvd.functions.jet import (
@@ -206,6 +206,47 @@ class Features(Pointwise):
             s, c = torch.sin(phase.value), torch.cos(phase.value)
             parts += [phase.map(s, c, -s), phase.map(c, -s, -c)]
         return concatenate(parts)
+
+
+class Joined(Pointwise):
+    """Several maps of features side by side, for functions that live in several places.
+
+    Arguments:
+        parts: the maps, all of points of one dimension.
+
+    Raises:
+        ArgumentError: no map, or maps of different dimensions.
+
+    Example:
+        >>> left, right = (Features(2, scales=[1.0], center=[c, 0.0]) for c in (-3.0, 3.0))
+        >>> Joined([left, right])(torch.ones(5, 2)).shape
+        torch.Size([5, 6])
+    """
+
+    def __init__(self, parts: Sequence[Features]) -> None:
+        super().__init__()
+        dims = {part.dim for part in parts}
+        require(
+            len(dims) == 1,
+            "parts",
+            got=f"maps of {sorted(dims)} coordinates",
+            expected="one map or more, of points of one dimension",
+        )
+        self.parts = nn.ModuleList(parts)
+        self.dim, self.count = dims.pop(), sum(part.count for part in parts)
+
+    def config(self) -> dict[str, object]:
+        """Describe the maps."""
+        return {"name": "Joined", "parts": [p.config() for p in self.parts if isinstance(p, Features)]}
+
+    def forward(self, x: Float[Tensor, "B d"]) -> Float[Tensor, "B F"]:
+        """Return all features."""
+        return torch.cat([part(x) for part in self.parts], 1)
+
+    def jet(self, x: Float[Tensor, "B d"], *, live: bool = False, order: int = 2) -> Jet:
+        """Return all features with their derivatives."""
+        jets = [p.jet(x, live=live, order=order) for p in self.parts if isinstance(p, Features)]
+        return concatenate(jets)
 
 
 def inverted(frame: list[list[float]], dim: int) -> Tensor:

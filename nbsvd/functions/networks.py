@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nbsvd._errors import nearest, require
 from nbsvd.functions.activations import ACTIVATIONS
-from nbsvd.functions.features import Features
+from nbsvd.functions.features import Features, Joined
 from nbsvd.functions.jet import Jet, Pointwise, Real, check_points, deriving, dtype_name
 
 
@@ -94,7 +94,7 @@ class MLP(Pointwise):
         widths: Sequence[int] = (32, 32),
         activation: str = "tanh",
         disjoint: bool = True,
-        features: Features | None = None,
+        features: Features | Joined | None = None,
         weight_gain: Real = 2.0,
         bias_gain: Real = 4.0,
         generator: torch.Generator,

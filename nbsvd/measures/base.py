@@ -116,6 +116,11 @@ class Measure(ABC):
         """The linear map that gives the sampling law its shape; ``None`` for a round one."""
         return None
 
+    @property
+    def parts(self) -> tuple["Measure", ...]:
+        """The laws that a mixture is made of; none for any other."""
+        return ()
+
     def config(self) -> dict[str, object]:
         """Describe the measure by plain data, for reports; equal measures have equal descriptions."""
         return {"name": type(self).__name__, "dim": self.dim}

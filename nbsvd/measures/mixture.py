@@ -49,6 +49,11 @@ class Mixture(Law):
         return {"name": "Mixture", "dim": self.dim, "laws": laws, "shares": list(self.shares)}
 
     @property
+    def parts(self) -> tuple[Law, ...]:
+        """The laws."""
+        return self.laws
+
+    @property
     def length(self) -> float | None:
         """The longest length of its components."""
         return max((law.length for law in self.laws if law.length is not None), default=None)

@@ -55,6 +55,11 @@ class Lebesgue(Measure):
         """The shape of the law."""
         return self.law.frame
 
+    @property
+    def parts(self) -> tuple[Measure, ...]:
+        """The parts of the law."""
+        return self.law.parts
+
     def config(self) -> dict[str, object]:
         """Describe the law and the rule that place the nodes."""
         rule = None if self._rule is None else describe(self._rule)

@@ -1,7 +1,7 @@
 """A density as weighted points, and the sampling law and quadrature rule that fit it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -46,22 +46,27 @@ class Cloud:
         return 1 / float((self.p**2).sum())
 
 
-def shape(spread: Tensor) -> tuple[float, list[list[float]] | None]:
-    """Return the root of the trace of second moments and their frame, without unit; ``None`` for a round one.
+def shape(spread: Tensor) -> tuple[float, Tensor]:
+    """Return a length and a frame, without unit, that fit second moments.
 
-    The frame A has ``A A^T`` proportional to the moments and determinant one.
+    The frame A is symmetric, with determinant one; its axes are as the roots of the sizes of the density. For the
+    density of many states of an oscillator is as long as its orbits, but each state decays on the root of that. In
+    coordinates ``A^{-1} x`` the root of the trace of the moments is the length.
 
     Example:
-        >>> shape(torch.eye(2, dtype=torch.float64) * 2)
-        (2.0, None)
+        >>> length, frame = shape(torch.diag(torch.tensor([64.0, 4.0], dtype=torch.float64)))
+        >>> round(length, 4), frame.diagonal().square()
+        (6.3246, tensor([2.0000, 0.5000], dtype=torch.float64))
+        >>> shape(torch.eye(2, dtype=torch.float64) * 2)[0]
+        2.0
     """
     values, axes = torch.linalg.eigh(spread)
-    sizes = values.clamp_min(NARROWEST**2 * float(values[-1])).sqrt()
-    if float(sizes[-1]) <= ROUND * float(sizes[0]):
-        return math.sqrt(float(spread.trace())), None
-    mean = float(sizes.log().mean().exp())
-    frame = axes @ torch.diag(sizes / mean) @ axes.t()
-    return math.sqrt(len(sizes)) * mean, ((frame + frame.t()) / 2).tolist()
+    size = values.clamp_min(NARROWEST**2 * float(values[-1])).sqrt()
+    if float(size[-1]) <= ROUND * float(size[0]):
+        return math.sqrt(float(spread.trace())), torch.eye(len(size), dtype=spread.dtype)
+    root = (size / size.log().mean().exp()).sqrt()
+    frame = axes @ torch.diag(root) @ axes.t()
+    return float(size.div(root).norm()), (frame + frame.t()) / 2
 
 
 @dataclass(frozen=True)
@@ -119,39 +124,59 @@ class Place:
         )
 
 
-def place(cloud: Cloud, singular: Tensor, generator: torch.Generator) -> Place:
-    """Return the place of a density; singular points are centres of their own.
+def place(cloud: Cloud, parts: Sequence[Cloud], singular: Tensor) -> Place:
+    """Return the place of a density in one or more parts; singular points are centres of their own.
 
     A factor 1/r is integrated exactly in polar coordinates around its point and nowhere else. So one singular
-    point near the middle becomes the centre; several, or one elsewhere, are centres of parts, and so are clusters
-    that lie far apart.
+    point near the middle becomes the centre; several, or one elsewhere, are centres of cells beside those of the
+    parts.
 
     Arguments:
         cloud: the density.
+        parts: its parts, from :func:`split`.
         singular: singular points, ``(m, d)``.
-        generator: source of the search for clusters.
 
     Example:
         >>> x = torch.randn(500, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         >>> p = torch.full((500,), 1 / 500, dtype=torch.float64)
-        >>> nucleus = torch.tensor([[0.1, 0.0]], dtype=torch.float64)
-        >>> place(Cloud(x, p), nucleus, torch.Generator()).center
+        >>> cloud = Cloud(x, p)
+        >>> place(cloud, [cloud], torch.tensor([[0.1, 0.0]], dtype=torch.float64)).center
         (0.1, 0.0)
     """
-    centers = cloud.center[None]
-    if cloud.x.shape[1] > 1:
-        found = clusters(cloud, generator)
-        centers = centers if found is None else found
-        if len(singular):
-            apart = torch.cdist(centers, singular).min(1).values
-            centers = torch.cat([singular, centers[apart >= NEAR * sizes(cloud, centers)]])
+    centers = torch.stack([part.center for part in parts])
+    if len(singular) and cloud.x.shape[1] > 1:
+        size = torch.stack([part.spread().trace().sqrt() for part in parts])
+        apart = torch.cdist(centers, singular).min(1).values
+        centers = torch.cat([singular, centers[apart >= NEAR * size]])
     if len(centers) == 1:
-        length, frame = shape(cloud.spread(centers[0]))
-        return Place(plain(centers[0]), length, None if frame is None else tuple(map(tuple, frame)))
-    middle = cloud.center
+        return around(centers[0], cloud.spread(centers[0]))
     length = math.sqrt(float(cloud.spread().trace()))
     lengths = sizes(cloud, centers)
-    return Place(plain(middle), length, cells=tuple(map(plain, centers)), lengths=plain(lengths))
+    return Place(plain(cloud.center), length, cells=tuple(map(plain, centers)), lengths=plain(lengths))
+
+
+def split(cloud: Cloud, generator: torch.Generator) -> list[Cloud]:
+    """Return the parts of a density that lie far apart from each other, or the density itself.
+
+    Example:
+        >>> x = torch.randn(600, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        >>> x[:200, 0] += 20
+        >>> parts = split(Cloud(x, torch.full((600,), 1 / 600, dtype=torch.float64)), torch.Generator())
+        >>> sorted(round(float(part.center[0])) for part in parts)
+        [0, 20]
+    """
+    found = clusters(cloud, generator) if cloud.x.shape[1] > 1 else None
+    if found is None:
+        return [cloud]
+    shares = cloud.p[:, None] * cell_weights(cloud.x, found.tolist())
+    return [Cloud(cloud.x, p / p.sum()) for p in shares.unbind(1)]
+
+
+def around(center: Tensor, spread: Tensor) -> Place:
+    """Return the place around one centre that has these second moments about it."""
+    length, frame = shape(spread)
+    eye = torch.eye(len(center), dtype=frame.dtype)
+    return Place(plain(center), length, None if torch.equal(frame, eye) else tuple(map(plain, frame)))
 
 
 def plain(vector: Tensor) -> tuple[float, ...]:

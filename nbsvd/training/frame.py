@@ -10,17 +10,18 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from nbsvd._errors import ArgumentError
-from nbsvd.functions import MLP, Envelope, Jet
+from nbsvd.functions import MLP, Envelope, Factor, Jet, SumFactor
 from nbsvd.measures import Lebesgue, Nodes, Radial
 from nbsvd.operators import Operator
 from nbsvd.problems import Problem
-from nbsvd.training.cloud import Cloud, Place, place, plain, shape
+from nbsvd.training.cloud import Cloud, Place, place, shape, split
 from nbsvd.training.heads import orthonormaliser
 from nbsvd.training.models import default_features
 from nbsvd.training.scan import power, scan, symbol
@@ -45,7 +46,7 @@ class Frame:
     """
 
     place: Place
-    ansatz: Envelope
+    ansatz: Factor
     threshold: float
     bound: int
 
@@ -128,8 +129,9 @@ def find_frame(problem: Problem, k: int, generator: torch.Generator) -> Frame | 
     asymptotic = power(T, cloud, generator)
     powers = (1.0, asymptotic if asymptotic > 1 else 2.0)
     for _ in range(SWEEPS):
-        here = place(cloud, singular, generator)
-        trials = Trials(problem, here, cloud, k, extent.threshold, generator, seed)
+        parts = split(cloud, generator)
+        here = place(cloud, parts, singular)
+        trials = Trials(problem, here, parts, k, extent.threshold, generator, seed)
         best = trials.best(powers)
         new = trials.cloud(best)
         still = _alike(cloud, new)
@@ -137,17 +139,22 @@ def find_frame(problem: Problem, k: int, generator: torch.Generator) -> Frame | 
         if still:
             break
     assert best is not None
-    axes = (best.ratio * _axes(cloud)).tolist()
-    ansatz = Envelope(axes, center=cloud.center.tolist(), power=best.power)
-    return Frame(place(cloud, singular, generator), ansatz, extent.threshold, best.bound)
+    parts = split(cloud, generator)
+    return Frame(place(cloud, parts, singular), decay(parts, best.power, best.ratio), extent.threshold, best.bound)
+
+
+def decay(parts: Sequence[Cloud], power: float, ratio: float) -> Factor:
+    """Return a decay around each part of a density: its axes are ``ratio`` times those of the part."""
+    found = [
+        Envelope((ratio * _axes(part)).tolist(), center=part.center.tolist(), power=power) for part in parts
+    ]
+    return found[0] if len(found) == 1 else SumFactor(found)
 
 
 def _axes(cloud: Cloud) -> Tensor:
-    """Return the root of the second moments, a multiple of the identity where they are nearly round."""
+    """Return the frame of a density times its size in units of that frame."""
     length, frame = shape(cloud.spread())
-    dim = cloud.x.shape[1]
-    A = torch.eye(dim, dtype=torch.float64) if frame is None else torch.tensor(frame, dtype=torch.float64)
-    return A * (length / math.sqrt(dim))
+    return frame * (length / math.sqrt(len(frame)))
 
 
 def _alike(old: Cloud, new: Cloud) -> bool:
@@ -163,7 +170,7 @@ class Trial:
     """What untrained functions make of one decay.
 
     Arguments:
-        power, ratio: of the :class:`~nbsvd.functions.Envelope`; its lengths are ``ratio`` times the density's.
+        power, ratio: of the :func:`decay`.
         values: Ritz values on independent nodes, descending.
         heads: coefficients of their functions.
         bound: how many of the values lie above the continuous spectrum.
@@ -186,15 +193,14 @@ class Trials:
         self,
         problem: Problem,
         here: Place,
-        cloud: Cloud,
+        parts: Sequence[Cloud],
         k: int,
         threshold: float,
         generator: torch.Generator,
         seed: int,
     ) -> None:
         self.operator, self.k, self.threshold = problem.operator, k, threshold
-        self.center, self.axes, dim = plain(cloud.center), _axes(cloud), problem.dim
-        measure = here.measure()
+        self.parts, dim, measure = parts, problem.dim, here.measure()
         net = MLP(
             k,
             dim,
@@ -209,19 +215,14 @@ class Trials:
             self.jets = [net.first_basis_jet(nodes.x, order=self.operator.weak_order) for nodes in self.nodes]
         self.reference = -math.inf
 
-    def envelope(self, power: float, ratio: float) -> Envelope:
-        """Return a decay around this place."""
-        return Envelope((ratio * self.axes).tolist(), center=self.center, power=power).double()
-
     def best(self, powers: Sequence[float]) -> Trial:
         """Return the best trial: of these powers and all ratios, then of some ratios near it."""
         tried, failed = [], None
-        for power in powers:
-            for ratio in RATIOS:
-                try:
-                    tried.append(self.trial(power, ratio))
-                except ArgumentError as error:  # a potential that grows too fast for this decay
-                    failed = error
+        for power, ratio in product(powers, RATIOS):
+            try:
+                tried.append(self.trial(power, ratio))
+            except ArgumentError as error:  # a potential that grows too fast for this decay
+                failed = error
         if not tried:
             assert failed is not None
             raise failed
@@ -229,14 +230,15 @@ class Trials:
         self.reference = self._reference(top)
         best = max(tried, key=self.score)
         for factor in FINER:
-            near = [self.trial(best.power, r) for r in (best.ratio * factor, best.ratio / factor)]
+            ratios = (best.ratio * factor, best.ratio / factor)
+            near = [self.trial(best.power, ratio) for ratio in ratios]
             best = max([best, *near], key=self.score)
         return best
 
     @torch.no_grad()
     def trial(self, power: float, ratio: float) -> Trial:
         """Find the Ritz functions on the first nodes, and their values on the second."""
-        e = self.envelope(power, ratio)
+        e = decay(self.parts, power, ratio).double()
         (fit, check), (first, second) = self.nodes, self.jets
         C = _ritz(self.operator, fit, e.jet(fit.x) * first)[1][:, : self.k]
         values, D = _ritz(self.operator, check, (e.jet(check.x) * second).linear(C))
@@ -257,7 +259,7 @@ class Trials:
     def cloud(self, trial: Trial) -> Cloud:
         """Return the mean density of the functions above the threshold, of the first if there are none."""
         nodes = self.nodes[1]
-        f = self.envelope(trial.power, trial.ratio)(nodes.x) * self.jets[1].value
+        f = decay(self.parts, trial.power, trial.ratio).double()(nodes.x) * self.jets[1].value
         p = nodes.weights * ((f @ trial.heads[:, : max(1, trial.bound)]) ** 2).sum(1)
         return Cloud(nodes.x, p / p.sum())
 

@@ -14,7 +14,9 @@ from nbsvd.functions import (
     Factor,
     Features,
     GaussianFactor,
+    Joined,
     ProductFactor,
+    SumFactor,
     WithFactor,
     from_config,
 )
@@ -74,18 +76,29 @@ def default_network(
     return WithFactor(net, adapting(ansatz, measure.dim) if adaptive else ansatz)
 
 
-def default_features(problem: Problem, measure: Measure, *, learned: bool = False) -> Features | None:
-    """Return features scaled to a measure, with cusps at singular points; none for a measure without a length."""
+def default_features(
+    problem: Problem, measure: Measure, *, learned: bool = False
+) -> Features | Joined | None:
+    """Return features scaled to a measure, with cusps at singular points; none for a measure without a length.
+
+    A mixture has features around the centre of each of its laws.
+    """
+    cusps = problem.operator.singular_points if measure.dim > 1 else ()
     if measure.length is None:
         return None
-    return Features(
-        measure.dim,
-        scales=[s * measure.length for s in FEATURE_SCALES],
-        center=measure.center,
-        frame=measure.frame,
-        cusps=problem.operator.singular_points if measure.dim > 1 else (),
-        learned=learned,
-    )
+    parts = [
+        Features(
+            measure.dim,
+            scales=[s * part.length for s in FEATURE_SCALES],
+            center=part.center,
+            frame=part.frame,
+            cusps=cusps if i == 0 else (),
+            learned=learned,
+        )
+        for i, part in enumerate(measure.parts[::-1] or (measure,))
+        if part.length is not None
+    ]
+    return parts[0] if len(parts) == 1 else Joined(parts)
 
 
 def adapting(factor: Factor, dim: int) -> Factor:
@@ -106,9 +119,8 @@ def adapting(factor: Factor, dim: int) -> Factor:
         >>> bool((free(x) - DecayFactor(2.0)(x)).abs() < 1e-7)
         True
     """
-    if isinstance(factor, ProductFactor):
-        parts = [adapting(part, dim) for part in factor.factors if isinstance(part, Factor)]
-        return ProductFactor(parts)
+    if isinstance(factor, (ProductFactor, SumFactor)):
+        return type(factor)([adapting(part, dim) for part in factor.factors if isinstance(part, Factor)])
     if type(factor) in (DecayFactor, GaussianFactor):
         return _envelope(factor, dim)
     try:

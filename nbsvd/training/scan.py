@@ -17,9 +17,9 @@ from torch import Tensor
 
 from nbsvd.functions import Jet
 from nbsvd.functions.jet import Real
-from nbsvd.measures import Lebesgue, Nodes
+from nbsvd.measures import Nodes
 from nbsvd.operators import Operator
-from nbsvd.training.cloud import Cloud, Place, plain, shape
+from nbsvd.training.cloud import Cloud, around
 
 NODES, SWEEPS = 4096, 30
 FEW = 40  # effective nodes below which a density says where to look next, but not how large it is
@@ -168,7 +168,7 @@ def scan(
     spread = torch.eye(dim, dtype=torch.float64) * (length**2 / dim)
     cloud, total = None, 0.0
     for _ in range(SWEEPS):
-        nodes = _around(center, spread).nodes(NODES, kind="sobol", generator=generator)
+        nodes = around(center, spread).measure().nodes(NODES, kind="sobol", generator=generator)
         a, c = symbol(operator, nodes.x)
         value, total = level(c, a, nodes, k, floor)
         mass = nodes.weights * phase_density(c, a, value, dim)
@@ -186,8 +186,3 @@ def scan(
         if still:
             break
     return Extent(cloud, floor, total)
-
-
-def _around(center: Tensor, spread: Tensor) -> Lebesgue:
-    length, frame = shape(spread)
-    return Place(plain(center), length, None if frame is None else tuple(map(tuple, frame))).measure()
