@@ -49,11 +49,13 @@ class Quiet(SimpleHTTPRequestHandler):
 def served(folder: Path) -> Iterator[str]:
     """Serve a folder on this machine, and give its address."""
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class Visit:
@@ -100,6 +102,10 @@ class Visit:
     def _answered(self, response: Any) -> None:
         if response.status >= 400:
             self.faults.append(f"request answered by {response.status}: {response.url}")
+
+    @property
+    def theme(self) -> str:
+        return self.page.evaluate("document.documentElement.dataset.theme")
 
     def close(self) -> None:
         self.context.close()
@@ -160,7 +166,7 @@ def identifiers(page: Any) -> list[str]:
 
 
 def width(page: Any) -> list[str]:
-    """Say what is wider than the window and does not scroll in its own place."""
+    """Say what is wider than the window and does not scroll in its own place, or fades as if it did."""
     return page.evaluate(
         """() => {
         const wrong = [];
@@ -180,6 +186,9 @@ def width(page: Any) -> list[str]:
             const words = part.textContent.slice(0, 40);
             if (!around) wrong.push(`${part.tagName} ends at ${Math.round(box.right)}: ${words}`);
         }
+        for (const part of document.querySelectorAll(".goes-on"))
+            if (part.scrollWidth <= part.clientWidth)
+                wrong.push("fades, and does not go on: " + part.textContent.trim().slice(0, 40));
         return wrong.slice(0, 5);
     }"""
     )
@@ -248,16 +257,26 @@ def sliders(page: Any) -> list[str]:
     return wrong
 
 
-def accessibility(page: Any) -> list[str]:
+def accessibility(page: Any, *, left_out: str | None = None) -> list[str]:
     """Say what axe finds against WCAG 2.1, levels A and AA."""
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page, options={"runOnly": RULES, "resultTypes": ["violations"]}).response["violations"]
+    where = {"exclude": [[left_out]]} if left_out else None
+    options = {"runOnly": RULES, "resultTypes": ["violations"]}
+    found = Axe().run(page, context=where, options=options).response["violations"]
     return [
         f"{violation['id']} at {node['target']}: {' '.join(node['failureSummary'].split())[:250]}"
         for violation in found
         for node in violation["nodes"][:5]
     ]
+
+
+def settled(page: Any) -> None:
+    """Wait until the page's scripts have answered to a change of its size or of what is open."""
+    page.evaluate(
+        "() => document.fonts.ready.then(() => new Promise("
+        "done => requestAnimationFrame(() => requestAnimationFrame(done))))"
+    )
 
 
 def looked_through(visit: Visit) -> dict[str, list[str]]:
@@ -271,10 +290,21 @@ def looked_through(visit: Visit) -> dict[str, list[str]]:
         "folds": folds,  # which leaves them open
     }
     found = {what: ask(page) for what, ask in asked.items()}
+    settled(page)
     found["page"] = list(
         visit.faults
     )  # without those of axe, which fetches style sheets from where they are not
     found["accessibility"] = accessibility(page)
     page.set_viewport_size(PHONE)
+    settled(page)
     found["phone"] = width(page)
+    return {what: wrong for what, wrong in found.items() if wrong}
+
+
+def looked_at_again(visit: Visit) -> dict[str, list[str]]:
+    """Ask what another colour scheme can change. Formulas have the colour of the text around them."""
+    visit.page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true; })")
+    settled(visit.page)
+    found = {"page": list(visit.faults), "images": images(visit.page)}
+    found["accessibility"] = accessibility(visit.page, left_out="mjx-container")
     return {what: wrong for what, wrong in found.items() if wrong}

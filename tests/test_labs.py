@@ -191,6 +191,40 @@ WRONG = {
         "def learned(lam, fourth, B):\n    return lam / (1 + (fourth - 1) / B)\nharmless = [2, -2, 0, 0]",
         "def learned(lam, fourth, B):\n    return lam\nharmless = 1",
     ],
+    ("kernels", "exercise-1"): [
+        "import math\ndef value(k, a):\n    return 2 / ((2 * k - 1) * math.pi)\n"
+        "def frequency(k, a):\n    return (2 * k - 1) * math.pi / (2 * a)",
+        "import math\ndef value(k, a):\n    return a / (k * math.pi)\n"
+        "def frequency(k, a):\n    return k * math.pi / a",
+        "import math\ndef value(k, a):\n    return (2 * k - 1) * math.pi / (2 * a)\n"
+        "def frequency(k, a):\n    return 2 * a / ((2 * k - 1) * math.pi)",
+    ],
+    ("kernels", "exercise-2"): [
+        "twice = nbsvd.problems.volterra()",
+        "twice = nbsvd.problems.brownian()",
+        "from nbsvd.measures import Uniform\n"
+        "twice = nbsvd.Problem(nbsvd.Integral(lambda x, y: (x - y.t()).clamp(min=0), Uniform(0.0, 1.0)))",
+    ],
+    ("kernels", "exercise-3"): ["needed = (2, 20)", "needed = (3, 21)", "needed = (10, 100)"],
+    ("differential", "exercise-1"): [
+        "def best_step(eps):\n    return eps**0.5",
+        "def best_step(eps):\n    return 0.01",
+        "def best_step(eps):\n    return (24 * eps) ** 0.25",
+    ],
+    ("differential", "exercise-2"): [
+        "quartic = nbsvd.problems.oscillator2d()",
+        "from nbsvd.measures import Lebesgue, Radial\n"
+        "T = nbsvd.Schrodinger(lambda x: x[:, 0] ** 4)\n"
+        "quartic = nbsvd.Problem(T, Lebesgue(Radial(1, scale=1.0)))",
+        "from nbsvd.functions import GaussianFactor\nfrom nbsvd.measures import Lebesgue, Radial\n"
+        "T = nbsvd.Schrodinger(lambda x: x[:, 0] ** 4)\n"
+        "quartic = nbsvd.Problem(T, Lebesgue(Radial(1, scale=20.0)), GaussianFactor(20.0))",
+    ],
+    ("differential", "exercise-3"): [
+        "def finite(d, alpha):\n    return True",
+        "def finite(d, alpha):\n    return alpha > 1",
+        "def finite(d, alpha):\n    return d >= 3 and alpha > 0",
+    ],
 }
 
 

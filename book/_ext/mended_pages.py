@@ -30,6 +30,11 @@ def citations(html: str) -> str:
     return html.replace(' role="doc-biblioentry"', ' role="listitem"')
 
 
+def hidden_cells(html: str) -> str:
+    """Let the button over a hidden cell be named by its words; the label MyST-NB gives hides them."""
+    return html.replace('<summary aria-label="Toggle hidden content">', "<summary>")
+
+
 def scripts(files: list[Any]) -> list[Any]:
     """Leave each script once: extensions that Jupyter Book sets up twice declare their constants twice."""
     kept, bodies = [], set()
@@ -46,7 +51,7 @@ def mend(app: Any, pagename: str, templatename: str, context: dict[str, Any], do
     context["default_mode"] = "auto"
     context["script_files"] = scripts(context.get("script_files", []))
     if context.get("body"):
-        context["body"] = citations(signatures(context["body"]))
+        context["body"] = hidden_cells(citations(signatures(context["body"])))
 
 
 def defaults(app: Any, what: str, name: str, obj: Any, options: Any, signature: Any, result: Any) -> Any:

@@ -4,7 +4,7 @@
   "use strict";
 
   /* A page from the disk may not fetch another: its search finds, and leaves the excerpts out. */
-  if (location.protocol === "file:" && window.DOCUMENTATION_OPTIONS) {
+  if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined") {
     DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
   }
 
@@ -57,24 +57,37 @@
     "pre",
     ".output",
     "div.math mjx-container",
-    "span.math",
     ".pst-scrollable-table-container",
     ".nbsvd-player",
     ".cell_output > a.image-reference",
   ];
+  const all = (selector) => [...document.querySelectorAll(`article.bd-article :is(${selector})`)];
   const scrolls = (part) =>
-    part.scrollWidth > part.clientWidth + 1 && ["auto", "scroll"].includes(getComputedStyle(part).overflowX);
-  const fade = (part) => {
-    part.classList.toggle("goes-on", scrolls(part) && part.scrollLeft + part.clientWidth < part.scrollWidth - 4);
+    part.scrollWidth > part.clientWidth && ["auto", "scroll"].includes(getComputedStyle(part).overflowX);
+  const fade = (part, wide) => {
+    part.classList.toggle("goes-on", wide && part.scrollLeft + part.clientWidth < part.scrollWidth - 4);
   };
   const seen = new WeakSet();
+  const BLOCK = "p, li, td, th, dd, dt, figcaption, summary, h1, h2, h3, h4, div";
   function reachable() {
-    document.querySelectorAll(`article.bd-article :is(${WIDE.join(", ")})`).forEach((part) => {
-      if (scrolls(part) && !part.matches("a[href]")) part.tabIndex = 0;
-      fade(part);
-      if (!seen.has(part)) part.addEventListener("scroll", () => fade(part), { passive: true });
+    const formulas = all("span.math").map((part) => [part, part.scrollWidth > part.closest(BLOCK).clientWidth + 1]);
+    formulas.forEach(([part, wide]) => {
+      part.classList.toggle("too-wide", wide);
+      if (wide) part.tabIndex = 0;
+      else part.removeAttribute("tabindex");
+    });
+    const parts = all(WIDE.join(", ")).map((part) => [part, scrolls(part)]);
+    parts.forEach(([part, wide]) => {
+      if (wide && !part.matches("a[href]")) part.tabIndex = 0;
+      fade(part, wide);
+      if (!seen.has(part)) part.addEventListener("scroll", () => fade(part, true), { passive: true });
       seen.add(part);
     });
+  }
+  let waiting = 0;
+  function soon() {
+    cancelAnimationFrame(waiting);
+    waiting = requestAnimationFrame(reachable);
   }
 
   addEventListener("DOMContentLoaded", () => {
@@ -86,8 +99,9 @@
     const after = window.MathJax && MathJax.startup && MathJax.startup.promise;
     Promise.resolve(after).then(() => {
       reachable();
-      addEventListener("resize", reachable);
-      folds().forEach((fold) => fold.addEventListener("toggle", reachable));
+      document.fonts.addEventListener("loadingdone", soon); // formulas have another width in their own typeface
+      addEventListener("resize", soon);
+      folds().forEach((fold) => fold.addEventListener("toggle", soon));
     });
   });
 })();

@@ -151,10 +151,10 @@ def draw_descent(
     left.plot(run.loss[: step + 1], color=OKABE_ITO[0])
     left.plot(step, run.loss[step], "o", color=OKABE_ITO[0])
     left.axhline(run.optimum, color=INK, linestyle="--", linewidth=1)
-    above = (4, 3)
-    left.annotate(f"exact optimum {number(run.optimum)}", (0.25, run.optimum), above, **WRITTEN)
+    below = (4, -4)
+    left.annotate(f"exact optimum {number(run.optimum)}", (0.25, run.optimum), below, **WRITTEN)
     room = 0.15 * (max(run.loss[0], 0.0) - run.optimum)
-    left.set(ylim=(run.optimum - room / 2, max(run.loss[0], 0.0) + room))
+    left.set(ylim=(run.optimum - room, max(run.loss[0], 0.0) + room))
     left.set(xlabel="step", ylabel="loss", title=f"loss {number(run.loss[step])}, {gap_text}")
 
     ell = np.arange(1, components + 1)
@@ -183,6 +183,7 @@ WRITTEN: dict[str, Any] = {
     "xycoords": ("axes fraction", "data"),
     "textcoords": "offset points",
     "fontsize": SMALL,
+    "va": "top",
 }
 
 

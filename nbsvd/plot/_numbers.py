@@ -281,4 +281,7 @@ def _zoom(axes: Axes, curves: Mapping[str, Array], optimum: float | None) -> str
     top = highest if highest - low <= 4 * (usual - low) else usual
     pad = 0.06 * (top - low) or 0.1
     axes.set_ylim(low - pad, top + pad)
-    return f"start off the scale, up to {highest:.3g}" if top < highest else ""
+    reach = (
+        0.0 if abs(highest) < 1e-3 * (highest - low) else highest
+    )  # next to nothing, beside the range shown
+    return f"start off the scale, up to {reach:.4g}" if top < highest else ""
