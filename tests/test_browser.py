@@ -17,7 +17,8 @@ from browser import (
     Visit,
     find_chromium,
     formulas,
-    looked_at_again,
+    images,
+    in_the_dark,
     looked_through,
     served,
     sliders,
@@ -102,17 +103,18 @@ def neighbours(name: str, page: Any) -> list[str]:
 
 @pytest.mark.parametrize("name", NAMED + OTHERS)
 def test_page(book, visit, name):
-    """In light, as the reader's system asks for it; at a desk, then on a phone."""
+    """In light, as the reader's system asks for it, at a desk and on a phone; then in dark, by the switch."""
     opened = visit(f"{book}/{name}.html", system="light")
     order = neighbours(name, opened.page) if name in NAMED else []
     assert (opened.theme, order, looked_through(opened)) == ("light", [], {})
+    assert in_the_dark(opened.page) == []
 
 
-@pytest.mark.parametrize("name", NAMED + OTHERS)
-def test_page_in_the_dark(book, visit, name):
-    """In dark, as the theme's own switch stores it, whatever the system asks for."""
+@pytest.mark.parametrize("name", [NAMED[0], LABS[-1], "search"])
+def test_page_opened_in_the_dark(book, visit, name):
+    """As the switch has stored it, whatever the system asks for."""
     opened = visit(f"{book}/{name}.html", system="light", mode="dark")
-    assert (opened.theme, looked_at_again(opened)) == ("dark", {})
+    assert (opened.theme, images(opened.page), opened.faults) == ("dark", [], [])
 
 
 # ---------------------------------------------------------------- What a reader does
@@ -310,12 +312,12 @@ def test_a_sound_page_passes(small):
         ("identifiers", "stands twice: a", "<p id='a'>a</p><p id='a'>b</p>"),
         (
             "folds",
-            "does not open and close by the keyboard: Proof",
+            "Enter does not open it: Proof",
             "<details><summary onkeydown='event.preventDefault()'>Proof</summary>a</details>",
         ),
         (
             "folds",
-            "does not open",
+            "Enter does not open it",
             "<details onclick='event.preventDefault()'><summary>Proof</summary>a</details>",
         ),
         ("folds", "a fold without a title", "<details>a</details>"),
@@ -342,6 +344,11 @@ def test_a_sound_page_passes(small):
             ".querySelector('img'); m.src = 'data:,' + i.value; return m.decode().catch(() => 0); }</script>",
         ),
         ("accessibility", "color-contrast at", "<p style='color: #bbb; background: #fff'>pale</p>"),
+        (
+            "accessibility",
+            "color-contrast at",
+            "<pre><span>a</span><span>b</span><span style='color: #bbb'>pale</span></pre>",
+        ),
         ("accessibility", "label at", "<input type='text'>"),
         ("accessibility", "label at", "<details><summary>Proof</summary><input type='text'></details>"),
         (
@@ -357,6 +364,17 @@ def test_a_sound_page_passes(small):
 def test_a_fault_is_found(small, where, what, body):
     found = looked_through(small(body))
     assert any(what in fault for fault in found.get(where, [])), found
+
+
+def test_a_fault_in_the_dark_is_found(small):
+    switch = """<button class="theme-switch-button" onclick="const d = document.documentElement.dataset;
+      d.mode = d.theme = 'dark'">theme</button>
+      <style>html[data-theme=dark] body { background: #111; color: %s }</style>"""
+    assert in_the_dark(small(switch % "#eee").page) == []
+    assert any("color-contrast at" in fault for fault in in_the_dark(small(switch % "#333").page))
+    assert in_the_dark(small("<button class='theme-switch-button'>theme</button>").page)[0].startswith(
+        "the theme is"
+    )
 
 
 def test_a_wrong_order_of_pages_is_found(small):
