@@ -183,7 +183,8 @@ class Player:
         said = all(isinstance(text, str) and text.strip() for text in texts)
         require(said, "alt", got=repr(alt), expected=expected, remedy=remedy)
         if isinstance(alt, str):
-            return tuple(f"{alt.strip()} Shown: {self.label} {value}." for value in self.values)
+            text = alt.strip() if alt.strip()[-1] in ".!?" else f"{alt.strip()}."
+            return tuple(f"{text} Shown: {self.label} {value}." for value in self.values)
         n = len(self.values)
         require(len(texts) == n, "alt", got=f"{len(texts)} texts", expected=f"one text, or {n}")
         return tuple(text.strip() for text in texts)

@@ -218,15 +218,17 @@ def test_all_proofs_open_at_once_and_on_paper(visit, book):
         assert page.evaluate(opened) == 0
 
 
-def test_an_address_opens_the_proof_it_leads_into(visit, book):
-    path = page_with('<details class="fold proof of-theorem')
+def test_an_address_opens_the_fold_it_leads_to(visit, book):
+    """A solution that another page refers to, or a formula inside a proof."""
+    path = page_with('<details class="fold solution')
     address = f"{book}/{path.relative_to(HTML).as_posix()}"
     page = visit(address).page
-    inside = page.evaluate("document.querySelector('details.of-theorem .fold-content [id]')?.id ?? null")
-    if inside is None:
-        pytest.skip("no proof has a place that an address could name")
-    page = visit(f"{address}#{inside}").page
-    assert page.evaluate("id => document.getElementById(id).closest('details').open", inside)
+    places = page.evaluate(
+        "[...document.querySelectorAll('details.fold[id], details.fold [id]')].map(part => part.id)"
+    )
+    assert places
+    page.goto(f"{address}#{places[-1]}")
+    page.wait_for_function("id => document.getElementById(id).closest('details').open", arg=places[-1])
 
 
 def test_the_book_is_set_in_its_own_typefaces(visit, book):

@@ -1,7 +1,7 @@
 """Keep the state of widgets out of the pages.
 
-A page has no kernel and loads no widget library: it shows an explorer's picture (``_config.yml`` says so). The
-state, which the notebook runner always stores, would carry every picture a second time.
+A page has no kernel and loads no widget library: it shows an explorer's picture (``_config.yml`` says so).
+The state, which the notebook runner always stores, would carry every picture a second time.
 """
 
 from typing import Any

@@ -104,6 +104,7 @@ def draw_history(history: History, exact: Values | None = None) -> Figure:
     mark = "o" if len(step) == 1 else ""  # one point makes no line
     left.plot(step, loss, marker=mark, color=OKABE_ITO[0])
     left.set(xlabel="step", ylabel="loss")
+    left.ticklabel_format(axis="y", useOffset=False)
     optimum = history.optimum
     said = [f"loss {number(loss[-1])}"]
     left.set_title(said[0])

@@ -240,7 +240,12 @@ def training_curve(
         if optimum is not None:
             gap = mean - optimum
             gaps[name] = last[name] - optimum
-            axes[1].plot(at, np.where(gap > 0, gap, np.nan), color=colour, linewidth=weight)
+            above = np.where(gap > 0, gap, np.nan)
+            axes[1].plot(at, above, color=colour, linewidth=weight)
+            edged = np.isnan(np.concatenate([[np.nan], above, [np.nan]]))
+            alone = ~edged[1:-1] & edged[:-2] & edged[2:]  # one entry between two others makes no line
+            if alone.any():
+                axes[1].plot(at[alone], above[alone], ".", color=colour)
             heights.append(gap)
             under = gap <= 0
             below += int(under.sum())
