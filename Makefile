@@ -6,7 +6,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 # "book" at its own pace; a book that is only built because the tests look at it, at theirs.
-NBSVD_BUDGET ?= $(if $(filter book,$(MAKECMDGOALS)),laptop,ci)
+NBSVD_BUDGET ?= $(if $(filter book records,$(MAKECMDGOALS)),laptop,ci)
 
 SHELL   := /bin/bash
 BIN     := $(VENV)/bin
@@ -24,7 +24,7 @@ export NBSVD_BUDGET
 # Jupyter's debugger otherwise complains about Python's own frozen modules.
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help setup book test lint lab refresh clean FORCE
+.PHONY: help setup book test lint lab refresh records clean FORCE
 .DELETE_ON_ERROR:
 
 help:
@@ -32,7 +32,8 @@ help:
 	@echo "make test     set up, check style, types and floors, run every test and every lab"
 	@echo "make lab      open the labs in JupyterLab"
 	@echo "make lint     the gates of 'make test' without the tests"
-	@echo "make refresh  run the labs and store their outputs again"
+	@echo "make refresh  run the labs at the budget ci and store their outputs again"
+	@echo "make records  run the labs at NBSVD_BUDGET and record what came out, for the run ledger"
 	@echo "make clean    remove what was built; the environment in $(VENV) stays"
 
 setup: $(READY)
@@ -94,11 +95,18 @@ test: lint $(BUILT)
 lab: $(READY)
 	$(BIN)/jupyter lab book/labs
 
-# What is stored is what `make test` compares with: the same budget, the same threads, no times of execution.
+# What is stored is what `make test` compares with: the same budget, the same threads, no times of execution, and what
+# a cell prints in one piece (the kernel sends it in as many as it likes).
 refresh: $(READY)
 	NBSVD_BUDGET=ci OMP_NUM_THREADS=1 $(BIN)/jupyter nbconvert --to notebook --inplace --execute \
-	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=900 book/labs/*.ipynb
+	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False \
+	  --ExecutePreprocessor.timeout=900 book/labs/*.ipynb
+	$(BIN)/jupyter nbconvert --to notebook --inplace --CoalesceStreamsPreprocessor.enabled=True book/labs/*.ipynb
 	$(BIN)/ruff format book/labs
+
+# For the run ledger: say NBSVD_BUDGET=laptop or NBSVD_BUDGET=full, and LABS="hydrogen kernels" for some labs only.
+records: $(READY)
+	$(BIN)/python book/_templates/record_labs.py --budget $(NBSVD_BUDGET) $(LABS)
 
 clean:
 	rm -rf _build .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

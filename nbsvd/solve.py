@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nbsvd import problems
 from nbsvd._errors import nearest, require
 from nbsvd.measures import Counting, Nodes
+from nbsvd.objectives import Nesting
 from nbsvd.operators import Matrix, Operator
 from nbsvd.problems import Problem
 from nbsvd.spectrum import Result
@@ -31,7 +32,7 @@ def solve(
     *,
     method: str = "sgd",
     objective: str = "lora",
-    nesting: str = "joint",
+    nesting: str | Nesting = "joint",
     steps: int | None = None,
     seconds: float | None = None,
     batch_size: int | None = None,
@@ -61,7 +62,8 @@ def solve(
         k: number of components.
         method: ``"sgd"``.
         objective: ``"lora"``; or, for a positive bounded operator, ``"omm"``.
-        nesting: ``"joint"``, ``"sequential"`` or ``"none"``.
+        nesting: ``"joint"``, ``"sequential"`` or ``"none"``; or a :class:`~nbsvd.Nesting` of k components,
+            for weights of your own.
         steps: limit of the run in steps. If only they limit it, equal seeds give equal results on a machine.
         seconds: limit of the run in seconds; 60 if neither is given.
         batch_size: nodes of one step.

@@ -142,6 +142,13 @@ NAMES = {
         "'none'",
         "Did you mean 'joint'?",
     ),
+    "nesting of another length": (
+        lambda: solve("brownian", k=2, nesting=nbsvd.Nesting.joint(3)),
+        "nesting",
+        "a nesting of 3 components",
+        "one of k = 2",
+        "Nesting.joint(k, weights)",
+    ),
     "optimizer": (
         lambda: solve("brownian", optimizer="adm"),
         "optimizer",

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -109,6 +111,46 @@ def test_every_page_is_in_the_book():
     ]
     there = [name for name in there if ".ipynb_checkpoints" not in name]
     assert sorted(there) == sorted(named), "a page is missing from _toc.yml, or two pages share a name"
+
+
+def test_the_front_page_leads_to_every_page():
+    front, *others = pages(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")))
+    text = (ROOT / f"{front}.md").read_text(encoding="utf-8")
+    led = {target.rpartition(".")[0] for target in re.findall(r"\]\(([\w/]+\.(?:md|ipynb))\)", text)}
+    assert {name.removeprefix("book/") for name in others} - led == set()
+
+
+def strict_build(folder: Path, link: str) -> subprocess.CompletedProcess[str]:
+    """A book of two pages, the first with a link to the second."""
+    source = folder / "source"
+    source.mkdir()
+    extensions = f"import sys\nsys.path.insert(0, {str(ROOT / 'book' / '_ext')!r})\n"
+    extensions += "extensions = ['myst_parser', 'labels']\nhtml_theme = 'basic'\n"
+    source.joinpath("conf.py").write_text(extensions, encoding="utf-8")
+    text = f"# One\n\nSee [there]({link}).\n\n```{{toctree}}\ntwo\n```\n"
+    source.joinpath("index.md").write_text(text, encoding="utf-8")
+    source.joinpath("two.md").write_text("# Two\n\n(there)=\n## A part\n\nText.\n", encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-W", "-n", "-b", "html", str(source), str(folder / "html")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_a_link_into_a_page_reaches_its_label(tmp_path):
+    done = strict_build(tmp_path, "two.md#there")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "html" / "index.html").read_text(encoding="utf-8")
+    assert 'href="two.html#there"' in page
+    assert 'id="there"' in (tmp_path / "html" / "two.html").read_text(encoding="utf-8")
+
+
+def test_a_link_to_no_label_stops_the_strict_build(tmp_path):
+    done = strict_build(tmp_path, "two.md#here")
+    assert done.returncode != 0
+    assert "'here'" in done.stderr
 
 
 class Requests(HTMLParser):

@@ -310,8 +310,9 @@ def test_curve_shows_the_gap_and_marks_what_a_log_axis_cannot() -> None:
     curve, gap = figure.axes
     assert gap.get_yscale() == "log"
     assert [line.get_ydata()[0] for line in curve.lines if line.get_linestyle() == "--"] == [-1.0]
-    drawn, foot = gap.lines
+    drawn, alone, foot = gap.lines
     np.testing.assert_allclose(drawn.get_ydata(), [4, 1, 0.1, np.nan, 0.01, np.nan, 0.001], rtol=1e-9)
+    assert alone.get_xdata().tolist() == [4, 6]  # a line needs two
     assert foot.get_xdata().tolist() == [3]
     text = plot.alt_text(figure)
     assert "last −0.9990. Exact optimum −1.0000. Last gap 1.0e-3. One entry below the optimum." in text

@@ -55,6 +55,24 @@ def test_ill_conditioned():
     assert s.tolist() == pytest.approx(values, rel=1e-4)  # each of them, down to 1e-8
 
 
+@pytest.mark.parametrize("nesting", ["joint", "sequential", "none"])
+@pytest.mark.parametrize("warm_start", ["ritz", None])
+def test_values_beyond_the_rank_are_zero(nesting, warm_start):
+    A = with_values([3.0, 2.0, 1.0], 12, 9)
+    u, s, v = svds(A, 5, nesting=nesting, warm_start=warm_start, progress=False)
+    if nesting != "none":
+        torch.testing.assert_close(s, torch.tensor([3, 2, 1, 0, 0], dtype=f64), rtol=0, atol=1e-8)
+        torch.testing.assert_close(v.T @ v, torch.eye(5, dtype=f64), rtol=0, atol=1e-8)
+        torch.testing.assert_close(A @ v, u * s, rtol=0, atol=1e-8)
+    assert bool(torch.isfinite(s).all())
+
+
+def test_weights_of_ones_own():
+    A = with_values(GAPS, 12, 8)
+    s = svds(A, 3, nesting=nbsvd.Nesting.joint(3, [0.2, 3.0, 1.0]), warm_start=None, progress=False)[1]
+    torch.testing.assert_close(s, torch.tensor(GAPS[:3], dtype=f64), rtol=0, atol=1e-8)
+
+
 def test_tied_values_leave_the_subspace_and_the_others_alone():
     A = with_values([3.0, 2.0, 2.0, 1.0, 0.5], 9, 7)
     u, _, v = check(A, 4)

@@ -74,6 +74,10 @@ CLOSING = """## Summary
 * What was shown, and what was not.
 """
 
+RESULTS = """results = {}  # what this lab stands for: {"name, with its unit": float}
+print("All finite:", all(abs(value) < float("inf") for value in results.values()))
+"""
+
 FINAL = """# The check of this lab: it stops with an error where the lab does not hold.
 assert True
 print("This lab holds at the budget", nbsvd.budget())
@@ -114,6 +118,7 @@ def lab(title: str) -> Any:
         code("exercise-1-check", CHECK),
         new_markdown_cell(SOLUTION.rstrip("\n"), id="exercise-1-solution"),
         new_markdown_cell(CLOSING.rstrip("\n"), id="summary"),
+        code("results", RESULTS),
         code("final-check", FINAL),
         new_markdown_cell(NEXT.rstrip("\n"), id="what-next"),
     ]

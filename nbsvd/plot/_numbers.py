@@ -240,7 +240,12 @@ def training_curve(
         if optimum is not None:
             gap = mean - optimum
             gaps[name] = last[name] - optimum
-            axes[1].plot(at, np.where(gap > 0, gap, np.nan), color=colour, linewidth=weight)
+            above = np.where(gap > 0, gap, np.nan)
+            axes[1].plot(at, above, color=colour, linewidth=weight)
+            edged = np.isnan(np.concatenate([[np.nan], above, [np.nan]]))
+            alone = ~edged[1:-1] & edged[:-2] & edged[2:]  # one entry between two others makes no line
+            if alone.any():
+                axes[1].plot(at[alone], above[alone], ".", color=colour)
             heights.append(gap)
             under = gap <= 0
             below += int(under.sum())
@@ -281,4 +286,7 @@ def _zoom(axes: Axes, curves: Mapping[str, Array], optimum: float | None) -> str
     top = highest if highest - low <= 4 * (usual - low) else usual
     pad = 0.06 * (top - low) or 0.1
     axes.set_ylim(low - pad, top + pad)
-    return f"start off the scale, up to {highest:.3g}" if top < highest else ""
+    reach = (
+        0.0 if abs(highest) < 1e-3 * (highest - low) else highest
+    )  # next to nothing, beside the range shown
+    return f"start off the scale, up to {reach:.4g}" if top < highest else ""

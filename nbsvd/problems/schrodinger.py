@@ -75,7 +75,7 @@ def hydrogen2d(domain: Literal["plane", "box"] = "plane") -> Problem:
 def hydrogen3d() -> Problem:
     r"""The three-dimensional hydrogen atom, ``laplacian + 1/|x|``.
 
-    The values are :math:`1/(4 n^2)`, n^2 times each.
+    The values are :math:`1/(4 n^2)`, :math:`n^2` times each.
 
     Example:
         >>> hydrogen3d().exact.values(2)

@@ -60,7 +60,7 @@ def check_choices(
     *,
     method: str,
     objective: str,
-    nesting: str,
+    nesting: str | Nesting,
     warm_start: str | None,
     preset: str | None,
     seed: int,
@@ -87,7 +87,7 @@ def check_choices(
     k = check_k(problem, k)
     nearest("method", method, METHODS)
     nearest("objective", objective, OBJECTIVES)
-    nearest("nesting", nesting, NESTINGS)
+    nested = check_nesting(nesting, k)
     if warm_start is not None:
         nearest("warm_start", warm_start, WARM_STARTS)
     if objective == "omm":
@@ -132,7 +132,7 @@ def check_choices(
     return Choices(
         method,
         objective,
-        Nesting(nesting, k),
+        nested,
         None if preset == "paper" else warm_start,  # the paper starts from random heads
         preset,
         whole_seed,
@@ -181,6 +181,20 @@ def check_callbacks(callbacks: Any) -> None:
             expected="functions of the Trainer",
             remedy=remedy,
         )
+
+
+def check_nesting(nesting: str | Nesting, k: int) -> Nesting:
+    """Return the nesting of k components that was asked for, by its name or as an object with weights."""
+    if not isinstance(nesting, Nesting):
+        return Nesting(nearest("nesting", nesting, NESTINGS), k)
+    require(
+        nesting.L == k,
+        "nesting",
+        got=f"a nesting of {nesting.L} components",
+        expected=f"one of k = {k}",
+        remedy="Make it with as many weights as there are components: Nesting.joint(k, weights).",
+    )
+    return nesting
 
 
 def check_k(problem: Problem, k: int) -> int:

@@ -19,6 +19,11 @@ from nbsvd.spectrum.moments import applied
 
 PATIENCE, STALLED, SMALL = 20, 200, 1e-9
 NEGLIGIBLE = 1e-14  # share of the largest curvature below which a component of value zero is left alone
+DEPENDENT = 1e-12  # share of the largest curvature, of components of equal size, that counts as none
+VANISHED, REMNANT = (
+    1e-12,
+    1e-8,
+)  # share of the largest |f||g| that counts as zero, and the size it is left with
 
 
 def minimise_tables(
@@ -84,7 +89,28 @@ def minimise_tables(
         history.stopped = "interrupted"
     if step > max(history.step, default=0):
         report()
+    if left is not right and complete(right, left) and history.values:
+        history.values[-1] = values_of().tolist()
     return history
+
+
+@torch.no_grad()
+def complete(right: Table, left: Table) -> bool:
+    """Give components that have vanished directions of their own; tell whether any has.
+
+    Where the singular value is zero the objective asks for ``|f||g| = 0`` and leaves both directions to
+    chance: the quotient of such a pair could be any number. Directions orthogonal to all others are singular.
+    """
+    a, b = right.entries.norm(dim=0), left.entries.norm(dim=0)
+    gone = a * b <= VANISHED * (a * b).max()
+    if not bool(gone.any()):
+        return False
+    for table in (right, left):
+        kept = table.entries[:, ~gone]
+        table.entries[:, gone] = (
+            REMNANT * torch.linalg.qr(torch.cat([kept, table.entries[:, gone]], 1)).Q[:, kept.shape[1] :]
+        )
+    return True
 
 
 def _symmetric(operator: Operator, table: Table, nesting: Nesting) -> Callable[[], tuple[Tensor, float]]:
@@ -137,7 +163,12 @@ def _descend(
         if not bool(live.any()):
             return 0.0
         step = torch.zeros_like(table)
-        step[:, live] = rate * torch.linalg.solve(P[live][:, live], gradient[:, live], left=False)
+        # Components may depend on each other, as without nesting and with a rank below k: leave that out.
+        size = P.diagonal()[live].sqrt()
+        e, U = torch.linalg.eigh(P[live][:, live] / size[:, None] / size)
+        U = U[:, e > DEPENDENT * e[-1]] / e[e > DEPENDENT * e[-1]].sqrt()
+        solved = (gradient[:, live] / size) @ U @ U.t() / size
+        step[:, live] = rate * solved
         table.sub_(step)
         return float(step.abs().max() / table.abs().max())
 
