@@ -4,7 +4,8 @@
     python benchmarks/accuracy.py --only hydrogen9 --seeds 0 1
 
 Every run is kept at once, as ``_build/accuracy/REVISION/CASE-SEED-THREADS.json``; the same command goes on
-where it was stopped. ``seconds`` is the training; ``checked`` says whether each bound was met. Default settings
+where it was stopped. ``seconds`` is the training; ``checked`` says whether each bound was met. Default
+settings
 throughout: nothing but problem, k, method and time is chosen.
 """
 

@@ -52,7 +52,8 @@ def main() -> None:
         runs = [ours(dim, args.seconds, seed) for seed in args.seeds]
         errors = [r["errors"]["relative_max"] for r in runs]
         print(
-            f"{dim:>3}{dim + 1:>4}  {'varpro':<28}{runs[0]['seconds']:>9.1f}{statistics.median(errors):>14.1e}",
+            f"{dim:>3}{dim + 1:>4}  {'varpro':<28}"
+            f"{runs[0]['seconds']:>9.1f}{statistics.median(errors):>14.1e}",
             end="",
         )
         print(f"{max(errors):>10.1e}{runs[0]['control']['relative_max']:>11.1e}", flush=True)

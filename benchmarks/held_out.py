@@ -3,14 +3,14 @@
     python benchmarks/held_out.py --seconds 60 --record
     python benchmarks/held_out.py --families oscillator wells --count 3 --seconds 20
 
-It is the guard against tuning to the named problems. The seed of the draw, 20261124, was fixed before the first
-run; a version is run once and its result recorded, whatever it is. Nothing is declared but singular points: the
-sampling law is that of length 1 at the origin, there is no ansatz. All options are the defaults, but for the
-method, ``varpro``, and the seconds.
+It is the guard against tuning to the named problems. The seed of the draw, 20261124, was fixed before the
+first run; a version is run once and its result recorded, whatever it is. Nothing is declared but singular
+points: the sampling law is that of length 1 at the origin, there is no ansatz. All options are the defaults,
+but for the method, ``varpro``, and the seconds.
 
-Reference values are closed forms, or eigenvalues of a fine spectral grid in float64 that shares no code with the
-package; a grid of another size says how far to trust it. An error is divided by the value, or by a tenth of the
-largest where the value is smaller than that.
+Reference values are closed forms, or eigenvalues of a fine spectral grid in float64 that shares no code with
+the package; a grid of another size says how far to trust it. An error is divided by the value, or by a tenth
+of the largest where the value is smaller than that.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def coulomb(rng: np.random.Generator) -> Drawn:
 
 
 def trapped_atom(rng: np.random.Generator) -> Drawn:
-    """An atom in the plane in the middle of an oscillator, somewhere: charge, frequency and place at random."""
+    """An atom in the plane in the middle of an oscillator: charge, frequency and place at random."""
     charge, omega = np.exp(rng.uniform(-0.7, 1.4)), np.exp(rng.uniform(-2.0, 0.5))
     center, k = rng.uniform(-8, 8, 2), int(rng.integers(3, 9))
     values, other = (trapped_atom_values(charge, omega, k, n) for n in (70, 60))
@@ -202,7 +202,11 @@ def plane_values(potential: Callable[[Array], Array], middle: Array, reach: floa
 
     def apply(u: Array) -> Array:
         w = u.reshape(n, n, -1)
-        w = np.einsum("ij,jkm->ikm", T, w, optimize=True) + np.einsum("kj,ijm->ikm", T, w, optimize=True) + V * w
+        w = (
+            np.einsum("ij,jkm->ikm", T, w, optimize=True)
+            + np.einsum("kj,ijm->ikm", T, w, optimize=True)
+            + V * w
+        )
         return w.reshape(u.shape)
 
     def invert(u: Array) -> Array:
@@ -224,8 +228,8 @@ def plane_values(potential: Callable[[Array], Array], middle: Array, reach: floa
 def trapped_atom_values(charge: float, omega: float, k: int, n: int) -> Array:
     r"""The k largest values of ``laplacian + Z/r - omega^2 r^2`` in the plane, by a radial basis for each m.
 
-    The basis is ``r^m exp(-b r) L_j(2 b r)`` with Laguerre's polynomials of order 2m, j < n; all integrals are
-    exact by Gauss and Laguerre's rule.
+    The basis is ``r^m exp(-b r) L_j(2 b r)`` with Laguerre's polynomials of order 2m, j < n; all integrals
+    are exact by Gauss and Laguerre's rule.
     """
     b = max(charge, 6 * math.sqrt(omega))
     values: list[float] = []
@@ -233,13 +237,19 @@ def trapped_atom_values(charge: float, omega: float, k: int, n: int) -> Array:
         t, w = scipy.special.roots_genlaguerre(n + 4, 2 * m)  # r = t / (2 b), weight t^(2m) exp(-t)
         r = t / (2 * b)
         L = np.stack([scipy.special.eval_genlaguerre(j, 2 * m, t) for j in range(n)])
-        D = np.stack([np.zeros_like(t)] + [-scipy.special.eval_genlaguerre(j - 1, 2 * m + 1, t) for j in range(1, n)])
-        norm = np.exp(0.5 * (scipy.special.gammaln(np.arange(n) + 1) - scipy.special.gammaln(np.arange(n) + 2 * m + 1)))
+        D = np.stack(
+            [np.zeros_like(t)] + [-scipy.special.eval_genlaguerre(j - 1, 2 * m + 1, t) for j in range(1, n)]
+        )
+        norm = np.exp(
+            0.5 * (scipy.special.gammaln(np.arange(n) + 1) - scipy.special.gammaln(np.arange(n) + 2 * m + 1))
+        )
         L, D = L * norm[:, None], D * norm[:, None]
         # u = r^m e^(-b r) L: u' = r^(m-1) e^(-b r) ((m - b r) L + 2 b r L'); the measure is r dr
         S = (L * (w * r)) @ L.T
         P = (m - b * r) * L + 2 * b * r * D
-        kinetic_r = (P * (w / r)) @ P.T if m else (((-b) * L + 2 * b * D) * (w * r)) @ ((-b) * L + 2 * b * D).T
+        kinetic_r = (
+            (P * (w / r)) @ P.T if m else (((-b) * L + 2 * b * D) * (w * r)) @ ((-b) * L + 2 * b * D).T
+        )
         centrifugal = m * m * (L * (w / r)) @ L.T if m else 0.0
         H = kinetic_r + centrifugal + (L * (w * (omega**2 * r**3 - charge))) @ L.T
         found = -scipy.linalg.eigh(H, S, eigvals_only=True)
@@ -258,7 +268,13 @@ def run(drawn: Drawn, seed: int, seconds: float) -> dict[str, Any]:
     T = nbsvd.Schrodinger(drawn.potential, singular_points=drawn.singular)
     problem = nbsvd.Problem(T, Lebesgue(Radial(drawn.dim, scale=1.0)))
     k = len(drawn.values)
-    one = {"dim": drawn.dim, "k": k, "drawn": drawn.about, "exact": drawn.values.tolist(), "trust": drawn.trust}
+    one = {
+        "dim": drawn.dim,
+        "k": k,
+        "drawn": drawn.about,
+        "exact": drawn.values.tolist(),
+        "trust": drawn.trust,
+    }
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
@@ -314,7 +330,10 @@ def main() -> None:
         print(f"{name:>15}: median {family['median']:.1e}, worst {family['worst']:.1e}")
     print(f"{'all':>15}: median {statistics.median(errors):.1e}, worst {max(errors):.1e}, of {len(errors)}")
     if before is not None:
-        print(f"last recorded, revision {before['revision']}: median {before['median']:.1e}, worst {before['worst']:.1e}")
+        print(
+            f"last recorded, revision {before['revision']}: "
+            f"median {before['median']:.1e}, worst {before['worst']:.1e}"
+        )
     if arguments.record:
         total = {"median": statistics.median(errors), "worst": max(errors)}
         whole = about | {"arguments": vars(arguments), "seed": SEED} | total | {"results": report}

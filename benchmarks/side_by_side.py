@@ -4,7 +4,8 @@
     python benchmarks/side_by_side.py --quick                   a minute, to see that it runs
 
 * **Atom, oscillator**: ``method="varpro"`` and ``"sgd"`` at their default settings for a fixed time over
-  seeds, beside quadratic finite elements (scikit-fem, graded mesh, shift and invert) of several sizes. The ratio is
+  seeds, beside quadratic finite elements (scikit-fem, graded mesh, shift and invert) of several sizes. The
+  ratio is
   that of the errors: finite elements of about the same time over ours.
 * **Matrices**: ``nbsvd.svds`` and ``eigsh`` beside SciPy's and beside the randomized SVD of
   ``torch.svd_lowrank``. The ratio is that of the times. SciPy mostly wins, by far: a matrix that is there is

@@ -115,7 +115,7 @@ def test_adapting_starts_from_what_is_declared(dim):
 
 @pytest.mark.parametrize("dim", [2, 3, 6])
 def test_ground_state_of_coupled_oscillators(dim):
-    """It is a Gaussian envelope with axes K^(-1/4): the operator multiplies it by minus the sum of frequencies."""
+    """A Gaussian envelope with axes K^(-1/4): the operator multiplies it by minus the sum of frequencies."""
     A = matrix(dim)
     K = A @ A.t()
     omega, V = torch.linalg.eigh(K)

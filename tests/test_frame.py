@@ -146,7 +146,9 @@ def test_scan_finds_centre_and_size(name):
 
 
 def test_scan_finds_nothing_above_a_barrier():
-    found = scan(Schrodinger(lambda x: torch.exp(-(x**2).sum(1))), torch.zeros(2, dtype=f64), 1.0, 3, seeded())
+    found = scan(
+        Schrodinger(lambda x: torch.exp(-(x**2).sum(1))), torch.zeros(2, dtype=f64), 1.0, 3, seeded()
+    )
     assert found.cloud is None
     assert found.count == 0
 
@@ -273,7 +275,13 @@ FRAMES = {
     ),
     "turned oscillator": (undeclared(oscillator(ROTATED, (4.0, 4.0)), 2), 10, (4.0, 4.0), 2.0, (0.3, 3.5)),
     "quartic": (undeclared(lambda x: (x[:, 0] - 3) ** 4, 1), 6, (3.0,), 3.0, (0.5, 2.5)),
-    "well on a line": (undeclared(lambda x: -12 / torch.cosh(x[:, 0] - 8) ** 2, 1), 3, (8.0,), None, (0.5, 4.0)),
+    "well on a line": (
+        undeclared(lambda x: -12 / torch.cosh(x[:, 0] - 8) ** 2, 1),
+        3,
+        (8.0,),
+        None,
+        (0.5, 4.0),
+    ),
     "five dimensions": (undeclared(oscillator(torch.eye(5), (2.0,) * 5), 5), 6, (2.0,) * 5, 2.0, (0.7, 1.7)),
 }
 
@@ -298,7 +306,9 @@ def test_axes_turn_with_the_operator():
     frame = find_frame(problem, k, seeded())
     values, axes = torch.linalg.eigh(torch.tensor(frame.ansatz.axes, dtype=f64))
     assert abs(float(axes[:, 1] @ t(0.8, -0.6))) > 0.98  # the direction of the lower frequency
-    assert 1.8 < float(values[1] / values[0]) < 8  # the functions' ratio: between that of the ground state and of the orbits
+    assert (
+        1.8 < float(values[1] / values[0]) < 8
+    )  # the functions' ratio: between that of the ground state and of the orbits
 
 
 def test_a_frame_is_reproducible():

@@ -15,8 +15,8 @@ from nbsvd.functions.jet import Jet, Pointwise, Real, deriving, dtype_name, hold
 class Factor(Pointwise):
     """A positive function of a point, ``(B, d) -> (B, 1)``, that multiplies every component.
 
-    Factors multiply and add: ``BoxFactor(50.0) * DecayFactor(4.0)``, and with a plus for functions that live in
-    two places far apart.
+    Factors multiply and add: ``BoxFactor(50.0) * DecayFactor(4.0)``, and with a plus for functions that live
+    in two places far apart.
     """
 
     def __mul__(self, other: "Factor") -> "ProductFactor":

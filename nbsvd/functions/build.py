@@ -7,7 +7,14 @@ import torch
 from torch import nn
 
 from nbsvd._errors import nearest, require
-from nbsvd.functions.ansatz import BoxFactor, DecayFactor, GaussianFactor, ProductFactor, SumFactor, WithFactor
+from nbsvd.functions.ansatz import (
+    BoxFactor,
+    DecayFactor,
+    GaussianFactor,
+    ProductFactor,
+    SumFactor,
+    WithFactor,
+)
 from nbsvd.functions.envelope import Envelope
 from nbsvd.functions.features import Features, Joined
 from nbsvd.functions.networks import MLP

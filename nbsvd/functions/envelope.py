@@ -16,9 +16,9 @@ from nbsvd.functions.jet import Jet, Real, deriving, dtype_name, hold
 class Envelope(Factor):
     r"""Decay along ellipsoids: ``exp(-a ((1 + u)^(p/2) - 1))`` with ``u = |M (A^{-1} (x - c) - t)|^2``.
 
-    The power p is 1 for exponential decay, smooth at the centre, and 2 for a Gaussian, which with ``a = 1/2`` is
-    ``exp(-u/2)``. M starts as the identity and t as zero; with ``learned`` they are parameters. Both are free of
-    units, so that training does not depend on the unit of length.
+    The power p is 1 for exponential decay, smooth at the centre, and 2 for a Gaussian, which with ``a = 1/2``
+    is ``exp(-u/2)``. M starts as the identity and t as zero; with ``learned`` they are parameters. Both are
+    free of units, so that training does not depend on the unit of length.
 
     The ground state of coupled oscillators, in any number of dimensions, is exactly such a Gaussian.
 
@@ -31,7 +31,8 @@ class Envelope(Factor):
         learned: whether M and t are parameters.
 
     Raises:
-        ArgumentError: axes that are no invertible matrix, a centre of another dimension, a power or strength that
+        ArgumentError: axes that are no invertible matrix, a centre of another dimension, a power or strength
+        that
             is not positive.
 
     Example:

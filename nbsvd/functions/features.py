@@ -39,7 +39,8 @@ class Features(Pointwise):
         dim: dimension of a point.
         scales: length scales s of the bounded coordinates, in the units of x.
         center: c, the origin unless given.
-        frame: A, ``(d, d)``, without unit: ``A^{-1} (x - c)`` takes the place of ``x - c`` in the first two maps.
+        frame: A, ``(d, d)``, without unit: ``A^{-1} (x - c)`` takes the place of ``x - c`` in the first two
+        maps.
         cusps: points where the functions may have a cusp, ``(m, d)`` as nested sequences.
         fourier: number of random waves ``sin(k . x), cos(k . x)`` with k normal of width ``1 / min(scales)``.
         learned: whether the scales are parameters.
@@ -255,4 +256,5 @@ def inverted(frame: list[list[float]], dim: int) -> Tensor:
     A = torch.tensor(frame if square else [[0.0]], dtype=torch.float64)
     fine = square and bool(A.isfinite().all()) and float(torch.linalg.cond(A)) < 1e12
     require(fine, "frame", got=frame, expected=f"an invertible matrix, shape ({dim}, {dim})")
-    return torch.linalg.inv(A).float()
+    inverse: Tensor = torch.linalg.inv(A).float()
+    return inverse

@@ -1,6 +1,5 @@
 """A law, and its quadrature rule, along ellipsoids instead of spheres."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -73,7 +72,7 @@ class Stretched(Law):
         return stretch(self.law.transport(u), self.center, self.frame)
 
     def log_density(self, x: Tensor) -> Tensor:
-        """Return the log-density: that of the law at the point it came from, less the log volume of the map."""
+        """Return the log-density: the law's at the point it came from, less the log volume of the map."""
         c, A = x.new_tensor(self.center), x.new_tensor(self.frame)
         return self.law.log_density(c + torch.linalg.solve(A, (x - c).t()).t()) - self._log_volume
 
@@ -117,8 +116,8 @@ class CellsRule:
 
     .. math:: \int h = \sum_j \int h\, w_j, \qquad \sum_j w_j = 1,
 
-    where w_j is one near centre j and vanishes to fourth order at the others, so that polar coordinates around
-    each centre integrate exactly what is singular there, and meet nothing singular elsewhere.
+    where w_j is one near centre j and vanishes to fourth order at the others, so that polar coordinates
+    around each centre integrate exactly what is singular there, and meet nothing singular elsewhere.
 
     Arguments:
         centers: the centres, ``(m, d)``.

@@ -118,7 +118,7 @@ def check_choices(
         remedy="Leave it out.",
     )
     if method == "varpro":
-        check_varpro(matrix, objective, nesting, preset, warm_start, dtype)
+        check_varpro(matrix, objective, nested.kind, preset, warm_start, dtype)
         dtype = torch.float64
     else:
         check_nodes(problem, settings)

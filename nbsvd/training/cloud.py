@@ -49,9 +49,9 @@ class Cloud:
 def shape(spread: Tensor) -> tuple[float, Tensor]:
     """Return a length and a frame, without unit, that fit second moments.
 
-    The frame A is symmetric, with determinant one; its axes are as the roots of the sizes of the density. For the
-    density of many states of an oscillator is as long as its orbits, but each state decays on the root of that. In
-    coordinates ``A^{-1} x`` the root of the trace of the moments is the length.
+    The frame A is symmetric, with determinant one; its axes are as the roots of the sizes of the density. For
+    the density of many states of an oscillator is as long as its orbits, but each state decays on the root of
+    that. In coordinates ``A^{-1} x`` the root of the trace of the moments is the length.
 
     Example:
         >>> length, frame = shape(torch.diag(torch.tensor([64.0, 4.0], dtype=torch.float64)))
@@ -116,20 +116,19 @@ class Place:
         if not self.cells:
             return Lebesgue(wide if self.frame is None else Stretched(wide, self.frame))
         laws = [
-            Radial(d, scale=length, center=cell) for length, cell in zip(self.lengths, self.cells, strict=True)
+            Radial(d, scale=length, center=cell)
+            for length, cell in zip(self.lengths, self.cells, strict=True)
         ]
         rules = [rule for rule in (law.lebesgue_rule() for law in laws) if rule is not None]
-        return Lebesgue(
-            Mixture([*laws, wide]), rule=CellsRule(self.cells, tuple(rules)) if rules else None
-        )
+        return Lebesgue(Mixture([*laws, wide]), rule=CellsRule(self.cells, tuple(rules)) if rules else None)
 
 
 def place(cloud: Cloud, parts: Sequence[Cloud], singular: Tensor) -> Place:
     """Return the place of a density in one or more parts; singular points are centres of their own.
 
     A factor 1/r is integrated exactly in polar coordinates around its point and nowhere else. So one singular
-    point near the middle becomes the centre; several, or one elsewhere, are centres of cells beside those of the
-    parts.
+    point near the middle becomes the centre; several, or one elsewhere, are centres of cells beside those of
+    the parts.
 
     Arguments:
         cloud: the density.
@@ -161,7 +160,9 @@ def split(cloud: Cloud, generator: torch.Generator) -> list[Cloud]:
     Example:
         >>> x = torch.randn(600, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         >>> x[:200, 0] += 20
-        >>> parts = split(Cloud(x, torch.full((600,), 1 / 600, dtype=torch.float64)), torch.Generator())
+        >>> parts = split(
+        ...     Cloud(x, torch.full((600,), 1 / 600, dtype=torch.float64)), torch.Generator()
+        ... )
         >>> sorted(round(float(part.center[0])) for part in parts)
         [0, 20]
     """
@@ -196,10 +197,10 @@ def sizes(cloud: Cloud, centers: Tensor) -> Tensor:
 
 
 def clusters(cloud: Cloud, generator: torch.Generator) -> Tensor | None:
-    """Return the centres of clusters that lie far apart from each other, ``(m, d)``; ``None`` if there is one.
+    """Return the centres of clusters that lie far apart, ``(m, d)``; ``None`` if there is but one.
 
-    The largest number is taken for which k-means finds clusters whose distances are all more than ``APART`` times
-    the sum of their sizes.
+    The largest number is taken for which k-means finds clusters whose distances are all more than ``APART``
+    times the sum of their sizes.
 
     Example:
         >>> x = torch.randn(600, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

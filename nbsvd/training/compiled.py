@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 
 class Compiled:
-    """A loss compiled at its first call, with its gradient; where that fails, the loss itself and one warning.
+    """A loss compiled at its first call, with its gradient; where that fails, the loss itself and a warning.
 
     The compiled loss does the same operations, fused: values and gradients agree to rounding. Compiling takes
     half a minute, once for each shape of the batch. On the CPU torch needs a C++ compiler for it. On CUDA the
-    forward pass and the backward pass are each captured as one graph (``mode="reduce-overhead"``) and replayed
-    at every step; this has been written with care but not been measured on a GPU.
+    forward pass and the backward pass are each captured as one graph (``mode="reduce-overhead"``) and
+    replayed at every step; this has been written with care but not been measured on a GPU.
 
     Arguments:
         loss: a function of a module and further arguments, to a scalar.

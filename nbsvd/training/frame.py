@@ -1,9 +1,9 @@
 """Where functions live, in which shape, and how they decay: found from the operator itself.
 
-A centre, a length or a decay that is wrong by a factor costs more than any optimizer can win back, and none of
-them need be guessed. The operator's symbol says roughly where its first functions are
-(:mod:`nbsvd.training.scan`); Ritz functions of an untrained network, made there, say it better, and how well a
-decay suits them.
+A centre, a length or a decay that is wrong by a factor costs more than any optimizer can win back, and none
+of them need be guessed. The operator's symbol says roughly where its first functions are
+(:mod:`nbsvd.training.scan`); Ritz functions of an untrained network, made there, say it better, and how well
+a decay suits them.
 """
 
 import math
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nbsvd._errors import ArgumentError
-from nbsvd.functions import MLP, Envelope, Factor, Jet, SumFactor
+from nbsvd.functions import MLP, DecayFactor, Envelope, Factor, GaussianFactor, Jet, SumFactor
 from nbsvd.measures import Lebesgue, Nodes, Radial
 from nbsvd.operators import Operator
 from nbsvd.problems import Problem
@@ -32,6 +32,7 @@ NODES, MANY = {1: 400, 2: 2000, 3: 4000}, 6000  # by dimension
 WIDTHS, PER_VALUE = (32, 64), 3
 RATIOS = (0.5, 0.8, 1.25, 2.0)  # of a decay's lengths to the size of the functions
 FINER = (1.26, 1.12)  # factors by which the best of them is then varied
+ROUND_DECAYS = (DecayFactor, GaussianFactor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,21 +65,28 @@ class Frame:
         }
 
 
-def unframed(problem: Problem) -> bool:
+def unframed(problem: Problem, *, plain: bool = False) -> bool:
     """Tell whether a problem leaves to us where its functions live.
 
-    That is a local self-adjoint operator on all of R^d, Lebesgue measure with a plain radial law, and no ansatz.
+    That is a local self-adjoint operator on all of R^d, Lebesgue measure with a plain radial law, and no
+    ansatz.
+
+    Arguments:
+        problem: any problem.
+        plain: let a round decay count as no ansatz: one that says no more than how fast functions fall.
 
     Example:
         >>> import nbsvd
         >>> T = nbsvd.Schrodinger(lambda x: (x**2).sum(1))
         >>> unframed(Problem(T, Lebesgue(Radial(2, scale=1.0))))
         True
-        >>> unframed(nbsvd.problems.hydrogen2d())
-        False
+        >>> atom = nbsvd.problems.hydrogen2d()
+        >>> unframed(atom), unframed(atom, plain=True)
+        (False, True)
     """
     m, T = problem.measure, problem.operator
-    if problem.ansatz is not None or not isinstance(m, Lebesgue) or not isinstance(m.law, Radial):
+    declared = problem.ansatz is not None and not (plain and type(problem.ansatz) in ROUND_DECAYS)
+    if declared or not isinstance(m, Lebesgue) or not isinstance(m.law, Radial):
         return False
     return T.local and T.self_adjoint and m.config() == Lebesgue(m.law).config()
 
@@ -87,10 +95,10 @@ def find_frame(problem: Problem, k: int, generator: torch.Generator) -> Frame | 
     """Find where the first k functions of a problem live, and how they decay.
 
     The scan of the symbol comes first. Then, until the frame stands still: a network is made there, its Ritz
-    functions are found under several decays, and the decay with the best values is kept; the second moments of its
-    functions are the next frame. Ritz functions come from one set of nodes and their values from another, so that
-    a decay that merely exploits the nodes does not win. Of values in the continuous spectrum no account is taken,
-    lest the frame grow without end.
+    functions are found under several decays, and the decay with the best values is kept; the second moments
+    of its functions are the next frame. Ritz functions come from one set of nodes and their values from
+    another, so that a decay that merely exploits the nodes does not win. Of values in the continuous spectrum
+    no account is taken, lest the frame grow without end.
 
     Arguments:
         problem: one that is :func:`unframed`.
@@ -98,8 +106,8 @@ def find_frame(problem: Problem, k: int, generator: torch.Generator) -> Frame | 
         generator: source of nodes and networks.
 
     Returns:
-        The frame; the declared place where nothing above the continuous spectrum is to be expected; ``None`` for
-        an operator that is not bounded above, of which nothing can be said.
+        The frame; the declared place where nothing above the continuous spectrum is to be expected; ``None``
+        for an operator that is not bounded above, of which nothing can be said.
 
     Raises:
         ArgumentError: a potential that is not finite where every decay has functions.
@@ -121,7 +129,9 @@ def find_frame(problem: Problem, k: int, generator: torch.Generator) -> Frame | 
     if extent.cloud is None:
         here = Place(law.center, float(law.length))
         eye = torch.eye(law.dim, dtype=torch.float64)
-        return Frame(here, Envelope((law.length * eye).tolist(), center=law.center, power=1.0), extent.threshold, 0)
+        return Frame(
+            here, Envelope((law.length * eye).tolist(), center=law.center, power=1.0), extent.threshold, 0
+        )
     singular = torch.tensor(T.singular_points, dtype=torch.float64).reshape(-1, problem.dim)
     seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
     cloud, best = extent.cloud, None
@@ -140,7 +150,9 @@ def find_frame(problem: Problem, k: int, generator: torch.Generator) -> Frame | 
             break
     assert best is not None
     parts = split(cloud, generator)
-    return Frame(place(cloud, parts, singular), decay(parts, best.power, best.ratio), extent.threshold, best.bound)
+    return Frame(
+        place(cloud, parts, singular), decay(parts, best.power, best.ratio), extent.threshold, best.bound
+    )
 
 
 def decay(parts: Sequence[Cloud], power: float, ratio: float) -> Factor:
@@ -218,9 +230,9 @@ class Trials:
     def best(self, powers: Sequence[float]) -> Trial:
         """Return the best trial: of these powers and all ratios, then of some ratios near it."""
         tried, failed = [], None
-        for power, ratio in product(powers, RATIOS):
+        for p, ratio in product(powers, RATIOS):
             try:
-                tried.append(self.trial(power, ratio))
+                tried.append(self.trial(p, ratio))
             except ArgumentError as error:  # a potential that grows too fast for this decay
                 failed = error
         if not tried:
@@ -245,7 +257,7 @@ class Trials:
         return Trial(power, ratio, values, C @ D, int((values > self.threshold).sum()))
 
     def _reference(self, top: Tensor) -> float:
-        """Return the number that values are compared with: the threshold, or lower where all lie far above it."""
+        """Return the number that values are compared with: the threshold, or lower if all lie far above."""
         shift = choose_shift(top)
         return max(self.threshold, -shift)
 
@@ -293,7 +305,7 @@ def warn_unbound(values: Sequence[float], threshold: float) -> None:
     if bound < len(values):
         warnings.warn(
             f"k: of {len(values)} values {bound} lie above the continuous spectrum, which ends at "
-            f"{threshold:.6g}. The others are no eigenvalues: they tell how far the functions reach, no more. "
+            f"{threshold:.6g}. The others are no eigenvalues: they tell how far functions reach, no more. "
             f"Ask for k={max(bound, 1)}.",
             RuntimeWarning,
             stacklevel=3,

@@ -79,7 +79,7 @@ def default_network(
 def default_features(
     problem: Problem, measure: Measure, *, learned: bool = False
 ) -> Features | Joined | None:
-    """Return features scaled to a measure, with cusps at singular points; none for a measure without a length.
+    """Return features scaled to a measure, with cusps at singular points; none without a length.
 
     A mixture has features around the centre of each of its laws.
     """
@@ -104,8 +104,8 @@ def default_features(
 def adapting(factor: Factor, dim: int) -> Factor:
     """Return a factor whose lengths are parameters, starting from those that it has.
 
-    A round decay may also move, turn and stretch: it becomes an :class:`~nbsvd.functions.Envelope`. A factor of
-    the user's own class is returned as it is.
+    A round decay may also move, turn and stretch: it becomes an :class:`~nbsvd.functions.Envelope`. A factor
+    of the user's own class is returned as it is.
 
     Arguments:
         factor: what a problem declares.

@@ -4,9 +4,9 @@ A local operator ``T = a(x) laplacian + ... + c(x)`` has, by Weyl's law, about
 
 .. math:: N(\lambda) = \frac{\omega_d}{(2\pi)^d} \int \Big(\frac{c(x) - \lambda}{a(x)}\Big)_+^{d/2} dx
 
-eigenvalues above lambda (omega_d the volume of the unit ball). With ``N(lambda) = k`` the integrand is, roughly, the
-summed density of the first k eigenfunctions. It needs nothing but values of a and c, so that a well far from where
-the search begins is found in milliseconds.
+eigenvalues above lambda (omega_d the volume of the unit ball). With ``N(lambda) = k`` the integrand is,
+roughly, the summed density of the first k eigenfunctions. It needs nothing but values of a and c, so that a
+well far from where the search begins is found in milliseconds.
 """
 
 import math
@@ -77,7 +77,8 @@ def threshold(operator: Operator, center: Tensor, length: float, generator: torc
     z = length * z / z.norm(dim=1, keepdim=True)
     near, far, farther = (symbol(operator, center + r * z)[1] for r in FAR)
     falls = (near - far > 0) & (far - farther >= (near - far) / 2)
-    return float(torch.where(falls | (far == -math.inf), -math.inf, far).max())
+    limit = torch.where(farther.isfinite(), farther, far)
+    return float(torch.where(falls | (far == -math.inf), -math.inf, limit).max())
 
 
 def power(operator: Operator, cloud: Cloud, generator: torch.Generator) -> float:
@@ -87,15 +88,21 @@ def power(operator: Operator, cloud: Cloud, generator: torch.Generator) -> float
 
     .. math:: \exp\Big(-\int^r \sqrt{-c / a}\Big) \sim \exp(-r^{1 + q/2}).
 
-    q comes from differences of c on three shells around a density, in the direction in which it is least, and the
-    nearest of a few powers is returned.
+    q comes from differences of c on three shells around a density, in the direction in which it is least, and
+    the nearest of a few powers is returned.
 
     Example:
         >>> from nbsvd.operators import Schrodinger
         >>> x = torch.randn(500, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         >>> cloud = Cloud(x, torch.full((500,), 1 / 500, dtype=torch.float64))
-        >>> [power(Schrodinger(V), cloud, torch.Generator().manual_seed(0)) for V in (
-        ...     lambda x: -1 / x.norm(dim=1), lambda x: 5 * x.norm(dim=1) ** 2, lambda x: (x**4).sum(1))]
+        >>> [
+        ...     power(Schrodinger(V), cloud, torch.Generator().manual_seed(0))
+        ...     for V in (
+        ...         lambda x: -1 / x.norm(dim=1),
+        ...         lambda x: 5 * x.norm(dim=1) ** 2,
+        ...         lambda x: (x**4).sum(1),
+        ...     )
+        ... ]
         [1.0, 2.0, 3.0]
     """
     d = cloud.x.shape[1]
@@ -118,7 +125,7 @@ def phase_density(c: Tensor, a: Tensor, value: float, dim: int) -> Tensor:
 
 
 def level(c: Tensor, a: Tensor, nodes: Nodes, k: Real, floor: float) -> tuple[float, float]:
-    """Find the value above which Weyl's law counts k eigenvalues, not below the floor; return it and the count."""
+    """Return the value above which Weyl's law counts k eigenvalues, not below the floor, and the count."""
     dim = nodes.x.shape[1]
 
     def count(value: float) -> float:
@@ -140,13 +147,11 @@ def level(c: Tensor, a: Tensor, nodes: Nodes, k: Real, floor: float) -> tuple[fl
     return low, count(low)
 
 
-def scan(
-    operator: Operator, center: Tensor, length: float, k: int, generator: torch.Generator
-) -> Extent:
+def scan(operator: Operator, center: Tensor, length: float, k: int, generator: torch.Generator) -> Extent:
     """Find where the first k functions of a local operator live.
 
-    Points are drawn from a heavy-tailed law around the centre; the law then moves to where the density is, takes its
-    shape, and so on until it stands still. The heavy tail goes on looking everywhere else.
+    Points are drawn from a heavy-tailed law around the centre; the law then moves to where the density is,
+    takes its shape, and so on until it stands still. The heavy tail goes on looking everywhere else.
 
     Arguments:
         operator: a local operator on R^d with a positive symbol.
@@ -159,7 +164,9 @@ def scan(
     Example:
         >>> from nbsvd.operators import Schrodinger
         >>> T = Schrodinger(lambda x: ((x - 30.0) ** 2).sum(1))
-        >>> found = scan(T, torch.zeros(2, dtype=torch.float64), 1.0, 4, torch.Generator().manual_seed(0))
+        >>> found = scan(
+        ...     T, torch.zeros(2, dtype=torch.float64), 1.0, 4, torch.Generator().manual_seed(0)
+        ... )
         >>> bool((found.cloud.center - 30).abs().max() < 0.2), found.threshold < -1e9
         (True, True)
     """

@@ -53,9 +53,13 @@ class Session:
         self.compiled: Compiled | None = None
 
     def _frame(self) -> Frame | None:
-        """Find where the functions live, for a problem that leaves that to us and with a network of ours."""
+        """Find where the functions live, for a problem that leaves that to us and with a network of ours.
+
+        Variable projection finds it also where a round decay is declared: nothing is then set by hand.
+        """
         c = self.choices
-        if not isinstance(c.network, Mapping) or c.preset is not None or not unframed(self.problem):
+        leaves = unframed(self.problem, plain=c.method == "varpro")
+        if not isinstance(c.network, Mapping) or c.preset is not None or not leaves:
             return None
         return find_frame(self.problem, self.k, self.generator)
 

@@ -109,7 +109,9 @@ def train(
                 loss = loss_of(model)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                run.unread.append(loss.detach().clone())  # a captured graph writes the next loss over this one
+                run.unread.append(
+                    loss.detach().clone()
+                )  # a captured graph writes the next loss over this one
                 if not loss.is_cuda:
                     _read(run)
                 optimizer.step()

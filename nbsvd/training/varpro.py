@@ -122,7 +122,8 @@ class Objective:
         nesting: number of components, and the weights of ``spectral="lora"``.
         spectral: a key of ``SPECTRAL``.
         shift: number added to the values before anything else.
-        threshold: the top of the continuous spectrum: values not above it take no part, for raising them would
+        threshold: the top of the continuous spectrum: values not above it take no part, for raising them
+        would
             make the functions wider without end.
         count: how many values take part; k, more where the k-th has others of its level, fewer where not all
             are above the threshold.
@@ -147,7 +148,7 @@ class Objective:
         self.count = k + int((values[k:] > floor).sum())
 
     def reached(self, values: Tensor) -> tuple[int, float]:
-        """Return what a run is judged by: minus how many of the first k are above the threshold, their objective."""
+        """Return what judges a run: minus how many of the k are above the threshold; their objective."""
         above = values[: self.nesting.L]
         above = above[above > self.threshold] if bool((above > self.threshold).any()) else above[:1]
         loss = float(SPECTRAL[self.spectral](above + self.shift, self.nesting)[0])
