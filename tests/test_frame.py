@@ -11,7 +11,7 @@ from nbsvd import ArgumentError, Problem, Schrodinger, solve
 from nbsvd.exact import Hydrogen2D, Oscillator
 from nbsvd.functions import DecayFactor, Envelope
 from nbsvd.measures import CellsRule, Gaussian, Lebesgue, Mixture, PolarRule, Radial, Stretched, Uniform
-from nbsvd.training.cloud import Cloud, Place, clusters, place, shape, sizes
+from nbsvd.training.cloud import Cloud, Place, clusters, place, shape, sizes, split
 from nbsvd.training.frame import find_frame, unframed, warn_unbound
 from nbsvd.training.scan import level, phase_density, power, scan, symbol, threshold
 
@@ -153,15 +153,22 @@ def test_scan_finds_nothing_above_a_barrier():
     assert found.count == 0
 
 
+def placed(cloud, singular):
+    return place(cloud, split(cloud, seeded()), singular)
+
+
 class TestPlace:
     def test_shape(self):
-        assert shape(t(4.0, 4.0).diag()) == (pytest.approx(math.sqrt(8)), None)
-        length, frame = shape(t(9.0, 1.0).diag())
-        assert length == pytest.approx(math.sqrt(2 * 3))
-        torch.testing.assert_close(torch.tensor(frame, dtype=f64), t(math.sqrt(3), 1 / math.sqrt(3)).diag())
+        length, frame = shape(t(4.0, 4.0).diag())
+        assert length == pytest.approx(math.sqrt(8))
+        assert torch.equal(frame, torch.eye(2, dtype=f64))
+        # Sizes 16 and 1: axes as 4 to 1, with determinant one; seen from there, sizes 8 and 2.
+        length, frame = shape(t(256.0, 1.0).diag())
+        torch.testing.assert_close(frame, t(2.0, 0.5).diag())
+        assert length == pytest.approx(math.hypot(8, 2))
 
     def test_a_round_cloud(self):
-        here = place(normal(), NONE, seeded())
+        here = placed(normal(), NONE)
         assert here.frame is None
         assert here.cells == ()
         assert here.length == pytest.approx(math.sqrt(2), rel=0.05)
@@ -169,20 +176,20 @@ class TestPlace:
 
     def test_a_long_cloud(self):
         cloud = normal()
-        here = place(Cloud(cloud.x * t(5.0, 1.0), cloud.p), NONE, seeded())
+        here = placed(Cloud(cloud.x * t(5.0, 1.0), cloud.p), NONE)
         assert isinstance(here.measure().law, Stretched)
         frame = torch.tensor(here.frame, dtype=f64)
         assert float(torch.linalg.det(frame)) == pytest.approx(1)
-        assert float(frame[0, 0] / frame[1, 1]) == pytest.approx(5, rel=0.1)
+        assert float(frame[0, 0] / frame[1, 1]) == pytest.approx(math.sqrt(5), rel=0.1)
 
     def test_a_singular_point_near_the_middle_is_the_centre(self):
-        here = place(normal(), t(0.3, -0.2)[None], seeded())
+        here = placed(normal(), t(0.3, -0.2)[None])
         assert here.center == (0.3, -0.2)
         assert here.cells == ()
         assert here.measure()._rule == PolarRule(here.length, (0.3, -0.2))
 
     def test_one_elsewhere_is_a_centre_of_its_own(self):
-        here = place(normal(), t(3.0, 0.0)[None], seeded())
+        here = placed(normal(), t(3.0, 0.0)[None])
         assert here.cells[0] == (3.0, 0.0)
         assert here.cells[1] == pytest.approx((0, 0), abs=0.1)
         assert isinstance(here.measure()._rule, CellsRule)
@@ -190,7 +197,7 @@ class TestPlace:
 
     def test_several(self):
         points = torch.stack([t(-0.5, 0.0), t(0.5, 0.0)])
-        here = place(normal(), points, seeded())
+        here = placed(normal(), points)
         assert here.cells == ((-0.5, 0.0), (0.5, 0.0))
         assert all(0.5 < length < 2 for length in here.lengths)
 
@@ -199,10 +206,10 @@ class TestPlace:
         x[:200] += t(20.0, 0.0)
         x[200:300] *= 0.3
         cloud = Cloud(x, torch.full((600,), 1 / 600, dtype=f64))
-        here = place(cloud, NONE, seeded())
+        here = placed(cloud, NONE)
         assert sorted(round(c[0]) for c in here.cells) == [0, 20]
         assert all(0.8 < length < 1.8 for length in here.lengths)
-        with_nucleus = place(cloud, t(20.3, 0.0)[None], seeded())
+        with_nucleus = placed(cloud, t(20.3, 0.0)[None])
         assert with_nucleus.cells[0] == (20.3, 0.0)
         assert len(with_nucleus.cells) == 2
 
@@ -222,8 +229,8 @@ class TestPlace:
         import json
 
         for here in (
-            place(normal(), NONE, seeded()),
-            place(normal(), t(3.0, 0.0)[None], seeded()),
+            placed(normal(), NONE),
+            placed(normal(), t(3.0, 0.0)[None]),
             Place((0.0, 0.0), 1.0, ((2.0, 0.0), (0.0, 0.5))),
         ):
             again = Place.read(json.loads(json.dumps(here.config())))
@@ -328,10 +335,19 @@ class TestSolving:
         assert result.info["frame"]["ansatz"]["power"] == 2.0
         assert result.measure_x.center == pytest.approx((-9.0, 30.0), abs=0.2)
 
-    def test_a_declared_ansatz_is_kept(self):
-        result = solve("hydrogen2d", 1, method="varpro", steps=2, progress=False)
+    def test_a_round_decay_is_kept_by_gradients_and_found_by_projection(self):
+        result = solve("hydrogen2d", 1, steps=2, progress=False)
         assert result.info["frame"] is None
         assert result.measure_x.config() == nbsvd.problems.hydrogen2d().measure.config()
+        result = solve("hydrogen2d", 1, method="varpro", steps=2, progress=False)
+        assert 0.2 < result.info["frame"]["place"]["length"] < 2  # of the ground state: sqrt(3 / 8)
+
+    def test_any_other_ansatz_is_kept(self):
+        declared = nbsvd.problems.hydrogen2d()
+        problem = Problem(declared.operator, declared.measure, DecayFactor(2.0) * DecayFactor(8.0))
+        result = solve(problem, 1, method="varpro", steps=2, progress=False)
+        assert result.info["frame"] is None
+        assert result.measure_x.config() == declared.measure.config()
 
     def test_a_network_of_the_user_s_own_is_not_framed(self):
         problem = undeclared(lambda x: (x**2).sum(1), 1)
