@@ -11,15 +11,18 @@ but for the method, ``varpro``, and the seconds.
 Reference values are closed forms, or eigenvalues of a fine spectral grid in float64 that shares no code with
 the package; a grid of another size says how far to trust it. An error is divided by the value, or by a tenth
 of the largest where the value is smaller than that.
+
+Every run is kept at once in ``_build/held_out``, in a folder for the state of the package's files; the same
+command goes on where it was stopped.
 """
 
 import argparse
 import math
-import statistics
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +30,7 @@ import scipy.linalg
 import scipy.sparse.linalg
 import scipy.special
 import torch
-from _machine import describe, last, provenance, record
+from _machine import RUNS, Number, compare, describe, kept, provenance, quartiles, record, sources
 from numpy.typing import NDArray
 
 import nbsvd
@@ -226,32 +229,24 @@ def plane_values(potential: Callable[[Array], Array], middle: Array, reach: floa
 
 
 def trapped_atom_values(charge: float, omega: float, k: int, n: int) -> Array:
-    r"""The k largest values of ``laplacian + Z/r - omega^2 r^2`` in the plane, by a radial basis for each m.
+    """The k largest values of ``laplacian + Z/r - omega^2 r^2`` in the plane, by a radial form for each m.
 
-    The basis is ``r^m exp(-b r) L_j(2 b r)`` with Laguerre's polynomials of order 2m, j < n; all integrals
-    are exact by Gauss and Laguerre's rule.
+    The functions are polynomials of degree n on [0, R], zero at the origin for m > 0; R is where the
+    oscillator has left nothing. Gauss and Legendre's rule is exact for all integrals.
     """
-    b = max(charge, 6 * math.sqrt(omega))
+    reach = math.sqrt(80 / omega) + 2
+    t, w = np.polynomial.legendre.leggauss(n + 8)
+    r, w = reach * (t + 1) / 2, reach * w / 2
+    P = np.stack([scipy.special.eval_legendre(j, t) * math.sqrt(2 * j + 1) for j in range(n)])
+    Q = np.polynomial.legendre.legder(np.eye(n), axis=0)  # derivatives as sums of Legendre polynomials
+    D = np.polynomial.legendre.legval(t, Q * np.sqrt(2 * np.arange(n) + 1)) * (2 / reach)
     values: list[float] = []
     for m in range(k):
-        t, w = scipy.special.roots_genlaguerre(n + 4, 2 * m)  # r = t / (2 b), weight t^(2m) exp(-t)
-        r = t / (2 * b)
-        L = np.stack([scipy.special.eval_genlaguerre(j, 2 * m, t) for j in range(n)])
-        D = np.stack(
-            [np.zeros_like(t)] + [-scipy.special.eval_genlaguerre(j - 1, 2 * m + 1, t) for j in range(1, n)]
-        )
-        norm = np.exp(
-            0.5 * (scipy.special.gammaln(np.arange(n) + 1) - scipy.special.gammaln(np.arange(n) + 2 * m + 1))
-        )
-        L, D = L * norm[:, None], D * norm[:, None]
-        # u = r^m e^(-b r) L: u' = r^(m-1) e^(-b r) ((m - b r) L + 2 b r L'); the measure is r dr
-        S = (L * (w * r)) @ L.T
-        P = (m - b * r) * L + 2 * b * r * D
-        kinetic_r = (
-            (P * (w / r)) @ P.T if m else (((-b) * L + 2 * b * D) * (w * r)) @ ((-b) * L + 2 * b * D).T
-        )
-        centrifugal = m * m * (L * (w / r)) @ L.T if m else 0.0
-        H = kinetic_r + centrifugal + (L * (w * (omega**2 * r**3 - charge))) @ L.T
+        u, du = (P, D) if m == 0 else (r * P, P + r * D)
+        S = (u * (w * r)) @ u.T
+        H = (du * (w * r)) @ du.T + (u * (w * (m * m / r + omega**2 * r**3 - charge))) @ u.T
+        size = np.sqrt(S.diagonal())
+        S, H = S / size / size[:, None], H / size / size[:, None]
         found = -scipy.linalg.eigh(H, S, eigvals_only=True)
         values += found[:k].tolist() * (1 if m == 0 else 2)
     return np.sort(np.array(values))[::-1][:k].copy()
@@ -283,6 +278,8 @@ def run(drawn: Drawn, seed: int, seconds: float) -> dict[str, Any]:
             result = nbsvd.solve(problem, k, method="varpro", seconds=seconds, seed=seed, progress=False)
         except (nbsvd.ArgumentError, nbsvd.TrainingDiverged) as error:
             return one | {"error": math.inf, "failed": f"{type(error).__name__}: {error}"}
+    if "interrupted" in (untrained.info["stopped"], result.info["stopped"]):
+        raise KeyboardInterrupt  # it is no result
     return one | {
         "error": relative(result.values.numpy(), drawn.values),
         "control": relative(untrained.values.numpy(), drawn.values),
@@ -296,6 +293,24 @@ def run(drawn: Drawn, seed: int, seconds: float) -> dict[str, Any]:
     }
 
 
+def summary(runs: list[dict[str, Any]]) -> dict[str, float]:
+    """Median, quartiles and worst error of some runs; a failed run's is infinite."""
+    errors = [one["error"] for one in runs]
+    return quartiles(errors) | {"worst": max(errors)}
+
+
+def numbers(report: dict[str, Any]) -> dict[str, Number]:
+    """Median and worst error of each family and of all."""
+    found = {}
+    seconds = report["arguments"]["seconds"]
+    runs = {name: family["runs"] for name, family in report["results"].items()}
+    for name, own in (runs | {"all": [one for family in runs.values() for one in family]}).items():
+        of = summary(own)
+        for key in ("median", "worst"):
+            found[f"{name}, {len(own)} operators, {seconds:g} s: error, {key}"] = Number(of[key], "error")
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -307,37 +322,38 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="keep the report in benchmarks/results")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    about, before = provenance(), last("held_out")
+    about = provenance() | {"package": sources(), "arguments": vars(arguments), "seed": SEED}
+    folder = RUNS / "held_out" / sources()
     print(describe(about))
-    print(f"{'family':>15}{'no.':>4}{'dim':>4}{'k':>4}{'steps':>7}{'error':>10}{'trust':>10}  stopped")
+    print(
+        f"{'family':>15}{'no.':>4}{'dim':>4}{'k':>4}{'steps':>7}{'error':>10}{'untrained':>11}{'trust':>8}  ended"
+    )
     report: dict[str, Any] = {}
     for name in arguments.families:
         # each family has its own stream, so that a choice of families does not change what is drawn
         rng = np.random.default_rng([SEED, list(FAMILIES).index(name)])
         runs = []
         for number in range(arguments.count):
-            runs.append(one := run(FAMILIES[name](rng), number, arguments.seconds))
+            drawn = FAMILIES[name](rng)
+            setting = {"seconds": arguments.seconds, "threads": arguments.threads, "drawn": drawn.about}
+            file = folder / f"{name}-{number}-{arguments.seconds:g}s-{arguments.threads}threads.json"
+            one = kept(file, setting, partial(run, drawn, number, arguments.seconds))
+            runs.append(one)
             ended = one.get("failed", one.get("stopped"))
             print(
                 f"{name:>15}{number:4}{one['dim']:4}{one['k']:4}{one.get('steps', 0):7}{one['error']:10.1e}"
-                f"{one['trust']:10.0e}  {ended}",
+                f"{one.get('control', math.nan):11.1e}{one['trust']:8.0e}  {ended}",
                 flush=True,
             )
-        errors = [one["error"] for one in runs]
-        report[name] = {"median": statistics.median(errors), "worst": max(errors), "runs": runs}
-    errors = [one["error"] for family in report.values() for one in family["runs"]]
-    for name, family in report.items():
-        print(f"{name:>15}: median {family['median']:.1e}, worst {family['worst']:.1e}")
-    print(f"{'all':>15}: median {statistics.median(errors):.1e}, worst {max(errors):.1e}, of {len(errors)}")
-    if before is not None:
-        print(
-            f"last recorded, revision {before['revision']}: "
-            f"median {before['median']:.1e}, worst {before['worst']:.1e}"
-        )
+        report[name] = summary(runs) | {"runs": runs}
+    total = summary([one for family in report.values() for one in family["runs"]])
+    for name, of in (report | {"all": total}).items():
+        spread = f"quartiles {of['low']:.1e} to {of['high']:.1e}"
+        print(f"{name:>15}: median {of['median']:.1e}, {spread}, worst {of['worst']:.1e}")
+    whole = about | total | {"results": report}
+    compare(f"held_out-{arguments.threads}threads", whole, numbers)
     if arguments.record:
-        total = {"median": statistics.median(errors), "worst": max(errors)}
-        whole = about | {"arguments": vars(arguments), "seed": SEED} | total | {"results": report}
-        print("kept in", record("held_out", whole).name)
+        print("Recorded in", record(f"held_out-{arguments.threads}threads", whole).name)
 
 
 if __name__ == "__main__":

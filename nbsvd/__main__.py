@@ -43,20 +43,25 @@ def summary(function: object) -> str:
 def solve(
     problem: Annotated[str, typer.Argument(help="Name of a problem; see 'nbsvd problems'.")],
     k: Annotated[int, typer.Option("--k", "-k", help="Number of components.")] = 6,
-    method: Annotated[str, typer.Option(help="sgd")] = "sgd",
+    method: Annotated[str, typer.Option(help="sgd | varpro")] = "sgd",
     objective: Annotated[str, typer.Option(help="lora | omm")] = "lora",
     nesting: Annotated[str, typer.Option(help="joint | sequential | none")] = "joint",
     steps: Annotated[int | None, typer.Option(help="Limit in steps.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Limit in seconds; 60 if neither is given.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Nodes of one step.")] = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | mps")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32 | float64, of the training.")] = "float32",
+    dtype: Annotated[
+        str | None, typer.Option(help="float32 | float64, of the training; that of the method unless given.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
     warm_start: Annotated[str, typer.Option(help="ritz | none")] = "ritz",
     preset: Annotated[str | None, typer.Option(help="paper; for hydrogen2d in its box.")] = None,
     domain: Annotated[str | None, typer.Option(help="plane | box, for hydrogen2d.")] = None,
     option: Annotated[
         list[str] | None, typer.Option(help="An argument of the problem, e.g. 'frequencies=[1,2,3]'; repeat.")
+    ] = None,
+    spectral: Annotated[
+        str | None, typer.Option(help="log | lora | sum: what method varpro maximises.")
     ] = None,
     compile: Annotated[bool, typer.Option(help="Compile the step of method sgd.")] = False,
     out: Annotated[Path | None, typer.Option(help=f"Folder for {', '.join(FILES)}.")] = None,
@@ -80,12 +85,13 @@ def solve(
             seconds=seconds,
             batch_size=batch_size,
             device=device,
-            dtype=DTYPES[nearest("dtype", dtype, DTYPES)],
+            dtype=None if dtype is None else DTYPES[nearest("dtype", dtype, DTYPES)],
             seed=seed,
             warm_start=None if warm_start == "none" else warm_start,
             preset=preset,
             progress=progress,
-            compile=compile,
+            spectral=spectral,
+            compile=compile or None,
         )
         typer.echo(table(result))
         if out is not None:

@@ -68,7 +68,8 @@ def solve(
         seconds: limit of the run in seconds; 60 if neither is given.
         batch_size: nodes of one step.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
-        dtype: dtype of training, float32 unless given; matrices and every evaluation use float64.
+        dtype: dtype of training, float32 unless given; matrices, ``"varpro"`` and every evaluation use
+            float64.
         seed: seed of all randomness of the run.
         warm_start: ``"ritz"``, or ``None`` for random heads.
         preset: ``"paper"`` for the training setting of Ryu et al., section 4, which has random heads. Their
