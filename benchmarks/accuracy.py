@@ -1,46 +1,64 @@
 """Accuracy in a given time, over seeds: the table that stands or falls with the package.
 
-    python benchmarks/accuracy.py --threads 2 --record          all of it, an hour and a half
-    python benchmarks/accuracy.py --only hydrogen9 --seeds 0 1
+    python benchmarks/accuracy.py --threads 2 --record          all of it, about an hour
+    python benchmarks/accuracy.py --parallel --record           two at a time, one thread each: half an hour
+    python benchmarks/accuracy.py --only hydrogen9 --seeds 0 1  a part
+    python benchmarks/accuracy.py --list                        what each case costs
+    python benchmarks/accuracy.py --quick                       two seconds a run: to see that it runs
 
-Every run is kept at once, as ``_build/accuracy/REVISION/CASE-SEED-THREADS.json``; the same command goes on
-where it was stopped. ``seconds`` is the training; ``checked`` says whether each bound was met. Default
-settings
-throughout: nothing but problem, k, method and time is chosen.
+Every run is kept at once in ``_build/accuracy``, in a folder for the state of the package's files; the same
+command goes on where it was stopped. A run trains for the seconds that its case states, and is measured on
+nodes that no step was taken on. Default settings throughout: nothing but problem, k, method and time is
+chosen. Beside the error stands that of the untrained control, the Ritz solution on the same network before
+training.
+
+A record also holds each run's error against time, from the values on the check nodes at the run's own
+reports, thinned to thirty points: the data of the figure.
+
+With ``--parallel`` two runs at a time have one thread each, which is stricter than two threads for one run.
 """
 
 import argparse
-import json
+import math
 import os
-import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from _classical import chain
-from _machine import describe, last, provenance, record
+from _classical import chain, relative_max
+from _machine import RUNS, Number, already, compare, describe, kept, provenance, quartiles, record, sources
 
 import nbsvd
 
-KEPT = Path(__file__).resolve().parent.parent / "_build" / "accuracy"
+POINTS = 30  # of a run's error against time
+OVERHEAD = 12  # seconds of a run beside its training: start of the process, reference, measurement
+QUICK = 2.0
+Errors = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Case:
+    """A problem, how many values in how many seconds, what is required, and on how many of the seeds."""
+
     make: Callable[[], nbsvd.Problem]
     k: int
     seconds: float
-    bounds: dict[str, float] = field(default_factory=dict)  # none: reported, not required
+    bounds: Errors = field(default_factory=dict)  # none: reported, not required
+    seeds: int = 5
+    stretch: bool = False
     method: str = "varpro"
     options: dict[str, Any] = field(default_factory=dict)
 
 
 def tilted() -> nbsvd.Problem:
     """Frequencies 1 and 2.3 along axes turned by half a radian, off-centre."""
-    c, s = float(torch.cos(torch.tensor(0.5))), float(torch.sin(torch.tensor(0.5)))
+    c, s = math.cos(0.5), math.sin(0.5)
     R = torch.tensor([[c, -s], [s, c]], dtype=torch.float64)
     K = R @ torch.diag(torch.tensor([1.0, 2.3], dtype=torch.float64) ** 2) @ R.t()
     return nbsvd.problems.oscillator(K=((K + K.t()) / 2).tolist(), center=[3.0, -2.0])
@@ -48,123 +66,261 @@ def tilted() -> nbsvd.Problem:
 
 ATOM, WELL = nbsvd.problems.hydrogen2d, nbsvd.problems.infinite_well2d
 CASES = {
-    "hydrogen9": Case(ATOM, 9, 15, {"relative_max": 1e-7, "angle_max": 1e-3}),
-    "hydrogen9-long": Case(ATOM, 9, 60, {"relative_max": 1e-9}),  # a stretch
-    "hydrogen16": Case(ATOM, 16, 60, {"relative_max": 1e-6}),
-    "hydrogen25": Case(ATOM, 25, 60),
-    "oscillator10": Case(nbsvd.problems.oscillator2d, 10, 30, {"relative_max": 1e-7}),
-    "oscillator-tilted": Case(tilted, 10, 60, {"relative_max": 1e-6}),
-    "well": Case(WELL, 9, 60, {"relative_max": 1e-5}),
-    "hydrogen3d": Case(nbsvd.problems.hydrogen3d, 5, 60, {"relative_max": 1e-5}),
-    "sgd": Case(ATOM, 9, 40, {"relative_max": 5e-4, "orthogonality_max": 1e-3}, "sgd"),
-    "sgd-long": Case(ATOM, 9, 100, {"relative_max": 1e-5}, "sgd"),  # a stretch
-    "sgd-cold": Case(ATOM, 9, 40, {}, "sgd", {"warm_start": None}),
-    "six": Case(lambda: nbsvd.problems.oscillator(K=chain(6)), 7, 300, {"relative_max": 1e-3}),
-    "ten": Case(lambda: nbsvd.problems.oscillator(K=chain(10)), 11, 300),
+    "hydrogen9": Case(ATOM, 9, 15.0, {"relative_max": 1e-7, "angle_max": 1e-3}),
+    "hydrogen9-long": Case(ATOM, 9, 60.0, {"relative_max": 1e-9}, seeds=3, stretch=True),
+    "hydrogen16": Case(ATOM, 16, 60.0, {"relative_max": 1e-6}),
+    "hydrogen25": Case(ATOM, 25, 60.0, seeds=1),
+    "oscillator10": Case(nbsvd.problems.oscillator2d, 10, 30.0, {"relative_max": 1e-7}),
+    "oscillator-tilted": Case(tilted, 10, 60.0, {"relative_max": 1e-6}, seeds=3),
+    "well": Case(WELL, 9, 60.0, {"relative_max": 1e-5}, seeds=3),
+    "hydrogen3d": Case(nbsvd.problems.hydrogen3d, 5, 60.0, {"relative_max": 1e-5}, seeds=3),
+    "sgd": Case(ATOM, 9, 40.0, {"relative_max": 5e-4, "orthogonality_max": 1e-3}, method="sgd"),
+    "sgd-long": Case(ATOM, 9, 100.0, {"relative_max": 1e-5}, seeds=3, stretch=True, method="sgd"),
+    "sgd-cold": Case(ATOM, 9, 40.0, seeds=3, method="sgd", options={"warm_start": None}),
+    "six": Case(lambda: nbsvd.problems.oscillator(K=chain(6)), 7, 300.0, {"relative_max": 1e-3}, seeds=3),
+    "ten": Case(lambda: nbsvd.problems.oscillator(K=chain(10)), 11, 300.0, seeds=1),
 }
 
 
-def run(case: Case, seed: int) -> dict[str, Any]:
+def thinned(seconds: list[float], errors: list[float], points: int = POINTS) -> dict[str, list[float]]:
+    """At most so many pairs, first and last among them, about evenly spaced in the logarithm of time."""
+    chosen = list(range(len(seconds)))
+    if len(chosen) > points:
+        start, stop = math.log(max(seconds[0], 1e-3)), math.log(max(seconds[-1], 1e-3))
+        marks = [math.exp(start + i / (points - 2) * (stop - start)) for i in range(points - 1)]
+        nearest = {min(chosen, key=lambda j, t=t: abs(seconds[j] - t)) for t in marks}
+        chosen = sorted(nearest | {0, len(seconds) - 1})
+    return {
+        "seconds": [round(seconds[j], 2) for j in chosen],
+        "relative_max": [float(f"{errors[j]:.3g}") for j in chosen],
+    }
+
+
+def run(case: Case, seed: int, seconds: float) -> dict[str, Any]:
+    """One run: errors, control, error against time. A failed run is a result, an interrupted one is not."""
     busy = time.process_time()
     try:
         result = nbsvd.solve(
             case.make(),
             case.k,
             method=case.method,
-            seconds=case.seconds,
+            seconds=seconds,
             seed=seed,
             progress=False,
             **case.options,
         )
-    except nbsvd.TrainingDiverged as error:
-        return {
-            "seed": seed,
-            "stopped": "diverged",
-            "said": str(error),
-            "checked": dict.fromkeys(case.bounds),
-        }
-    errors = result.errors()
+    except (nbsvd.TrainingDiverged, nbsvd.ArgumentError) as error:
+        return {"seed": seed, "stopped": "failed", "said": str(error)}
+    if result.history.stopped == "interrupted":
+        raise KeyboardInterrupt
+    exact = result.exact.values(case.k)  # type: ignore[union-attr]
+    times, way = result.history.seconds, [relative_max(v, exact) for v in result.history.values]
+    bound = case.bounds.get("relative_max", 0.0)
     return {
         "seed": seed,
-        "errors": errors,
+        "errors": result.errors(),
         "control": dict(result.control),
         "stderr_max": float((result.stderr / result.values.abs()).max()),
         "ritz": result.ritz().errors() if case.method == "sgd" else None,
         "steps": result.info["steps"],
         "seconds": round(result.info["seconds"], 2),
+        "seconds_to_bound": next((round(t, 2) for t, e in zip(times, way, strict=True) if e <= bound), None),
         "processor_seconds": round(time.process_time() - busy, 1),
         "stopped": result.history.stopped,
-        "checked": {name: errors[name] <= bound for name, bound in case.bounds.items()},
-        "history": {
-            "seconds": result.history.seconds,
-            "relative_max": [
-                float(((torch.tensor(v).double() - e) / e).abs().max())
-                for v, e in ((v, result.exact.values(case.k)) for v in result.history.values)  # type: ignore[union-attr]
-            ],
-        },
+        "history": thinned(times, way),
     }
 
 
-def kept(name: str, case: Case, seed: int, folder: Path, threads: int) -> dict[str, Any]:
-    """The run from its file, or a new run, which is written to it."""
-    path = folder / f"{name}-{seed}-{threads}.json"
-    if path.exists():
-        return json.loads(path.read_text())
-    load = round(os.getloadavg()[0], 2)
-    one = run(case, seed) | {"load_average": load}
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(one, indent=1) + "\n")
-    part.replace(path)  # a stop while writing leaves no broken file
-    return one
+def errors(runs: list[dict[str, Any]], key: str) -> list[float]:
+    """An error of all runs; infinite for a run that failed."""
+    return [r["errors"][key] if "errors" in r else math.inf for r in runs]
+
+
+def met(case: dict[str, Any]) -> int:
+    """How many runs met all bounds."""
+    bounds = case["bounds"].items()
+    return sum("errors" in r and all(r["errors"][n] <= b for n, b in bounds) for r in case["runs"])
+
+
+def tell(name: str, case: dict[str, Any]) -> str:
+    """One line of the table."""
+    runs = case["runs"]
+    value = quartiles(errors(runs, "relative_max"))
+    control = [r["control"]["relative_max"] for r in runs if "control" in r]
+    spread = f"{value['low']:.0e} to {value['high']:.0e}"
+    bound = case["bounds"].get("relative_max")
+    count = f"{met(case)} of {len(runs)}" if case["bounds"] else f"- ({len(runs)})"
+    untrained = f"{quartiles(control)['median']:.1e}" if control else "-"
+    return (
+        f"{name:<18}{case['k']:>3}{case['limit_seconds']:>5g}{value['median']:>10.1e}{spread:>17}"
+        f"{max(errors(runs, 'relative_max')):>10.1e}{'' if bound is None else f'{bound:.0e}':>8}"
+        f"{max(errors(runs, 'angle_max')):>10.1e}{max(errors(runs, 'orthogonality_max')):>10.1e}"
+        f"{untrained:>10}{count:>9}"
+        f"{'  (a stretch)' if case['stretch'] else ''}"
+    )
+
+
+HEAD = (
+    f"{'case':<18}{'k':>3}{'s':>5}{'median':>10}{'quartiles':>17}{'worst':>10}{'bound':>8}"
+    f"{'angle':>10}{'orthog.':>10}{'control':>10}{'met':>9}"
+)
+
+
+def numbers(report: dict[str, Any]) -> dict[str, Number]:
+    """Median and worst error of each case, and the seconds to its bound."""
+    found = {}
+    for name, case in report.get("cases", {}).items():
+        setting = f"{name}, k = {case['k']}, {case['limit_seconds']:g} s, {len(case['runs'])} seeds"
+        of = errors(case["runs"], "relative_max")
+        found[f"{setting}: error, median"] = Number(quartiles(of)["median"], "error")
+        found[f"{setting}: error, worst"] = Number(max(of), "error")
+        if case["bounds"]:
+            reached = [r.get("seconds_to_bound") for r in case["runs"]]
+            times = [math.inf if t is None else t for t in reached]
+            found[f"{setting}: seconds to the bound, median"] = Number(quartiles(times)["median"], "time")
+    return found
+
+
+# Where runs are kept, and two at a time ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run, and how."""
+
+    names: list[str]
+    seeds: list[int]
+    threads: int
+    at_once: int
+    quick: bool
+    folder: Path
+
+    def jobs(self) -> Iterator[tuple[str, int]]:
+        """All pairs of case and seed."""
+        for name in self.names:
+            for seed in self.seeds[: 1 if self.quick else CASES[name].seeds]:
+                yield name, seed
+
+    def seconds(self, name: str) -> float:
+        return QUICK if self.quick else CASES[name].seconds
+
+    def place(self, name: str, seed: int) -> tuple[Path, dict[str, Any]]:
+        """The file of a run, and what makes it that run."""
+        case = CASES[name]
+        file = f"{name}-{seed}-{self.threads}threads-{self.at_once}{'-quick' * self.quick}.json"
+        return self.folder / file, {
+            "k": case.k,
+            "method": case.method,
+            "options": case.options,
+            "seconds": self.seconds(name),
+            "bounds": case.bounds,
+            "threads": self.threads,
+            "at_once": self.at_once,
+        }
+
+    def one(self, name: str, seed: int) -> dict[str, Any]:
+        """The run from its file, or a new one."""
+        return kept(*self.place(name, seed), lambda: run(CASES[name], seed, self.seconds(name)))
+
+    def in_pairs(self) -> None:
+        """Let two processes at a time make the runs, the longest ones first."""
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+        def start(job: tuple[str, int]) -> None:
+            name, seed = job
+            command = [sys.executable, __file__, "--worker", "--parallel", "--folder", str(self.folder)]
+            command += ["--only", name, "--seeds", str(seed), *(["--quick"] if self.quick else [])]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise SystemExit(f"{name}, seed {seed}, stopped:\n{done.stderr}")
+            print(f"  {name}, seed {seed}: {done.stdout.strip()}", flush=True)
+
+        missing = [job for job in self.jobs() if already(*self.place(*job)) is None]
+        longest_first = sorted(missing, key=lambda job: -self.seconds(job[0]))
+        with ThreadPoolExecutor(2) as pool:
+            try:
+                list(pool.map(start, longest_first))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def costs(plan: Plan) -> str:
+    """What each case costs, and all of them."""
+    lines, total = [f"{'case':<18}{'seeds':>6}{'seconds':>9}{'minutes, with overhead':>24}"], 0.0
+    for name in plan.names:
+        count = sum(job[0] == name for job in plan.jobs())
+        whole = count * (plan.seconds(name) + OVERHEAD) / plan.at_once
+        total += whole
+        lines.append(f"{name:<18}{count:>6}{plan.seconds(name):>9g}{whole / 60:>24.1f}")
+    return "\n".join([*lines, f"{'all':<33}{total / 60:>24.1f}"])
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="these cases alone")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=[0, 1, 2, 3, 4],
+        help="a case that needs fewer takes the first of them",
+    )
+    parser.add_argument("--threads", type=int, help="of each run (default 2; with --parallel always 1)")
+    parser.add_argument("--parallel", action="store_true", help="two runs at a time, one thread each")
+    parser.add_argument(
+        "--quick", action="store_true", help="two seconds a run, one seed: not for the record"
+    )
+    parser.add_argument("--list", action="store_true", help="what each case costs; runs nothing")
+    parser.add_argument("--folder", type=Path, help="where single runs are kept (default _build/accuracy)")
+    parser.add_argument("--record", action="store_true", help="keep the table in benchmarks/results")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.parallel and args.threads not in (None, 1):
+        parser.error("--parallel: each of the two runs has one thread; leave --threads out")
+    if args.quick and args.record:
+        parser.error("--quick: runs of two seconds are not for the record")
+    args.threads = args.threads or (1 if args.parallel else 2)
+    return args
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Accuracy in a given time, over seeds.")
-    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="these cases alone")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="where single runs are kept")
-    parser.add_argument("--record", action="store_true", help="keep the table in benchmarks/results")
-    args = parser.parse_args()
+    args = arguments()
     torch.set_num_threads(args.threads)
-    report = provenance()
-    folder = args.folder or KEPT / str(report["revision"])
-    folder.mkdir(parents=True, exist_ok=True)
-    print(describe(report))
-    print(f"{'case':<18}{'k':>4}{'s':>6}{'relative_max: median':>22}{'worst':>10}", end="")
-    print(f"{'angle: worst':>14}{'orthogonality':>15}{'untrained':>11}{'bounds met':>12}")
-    before = last(f"accuracy-{args.threads}threads")
+    folder = args.folder or RUNS / "accuracy" / sources()
+    plan = Plan(args.only, args.seeds, args.threads, 2 if args.parallel else 1, args.quick, folder)
+    if args.list:
+        print(costs(plan))
+        return
+    if args.worker:
+        one = plan.one(args.only[0], args.seeds[0])
+        print(f"{one['errors']['relative_max']:.1e}" if "errors" in one else one["said"])
+        return
+    report = provenance() | {"at_once": plan.at_once, "package": sources()}
+    print(describe(report) + (f"\n{plan.at_once} runs at a time" if args.parallel else ""))
+    if args.parallel:
+        plan.in_pairs()
+    print(HEAD)
     report["cases"] = {}
     for name in args.only:
         case = CASES[name]
-        runs = [kept(name, case, seed, folder, args.threads) for seed in args.seeds]
         report["cases"][name] = {
             "k": case.k,
             "method": case.method,
-            "limit_seconds": case.seconds,
+            "options": case.options,
+            "limit_seconds": plan.seconds(name),
             "bounds": case.bounds,
-            "runs": runs,
+            "stretch": case.stretch,
+            "runs": [plan.one(name, seed) for other, seed in plan.jobs() if other == name],
         }
-        done = [r for r in runs if "errors" in r]
-        if not done:
-            print(f"{name:<18} all runs diverged")
-            continue
-        found = {key: [r["errors"][key] for r in done] for key in done[0]["errors"]}
-        met = sum(all(r["checked"].values()) for r in runs)
-        print(
-            f"{name:<18}{case.k:>4}{case.seconds:>6g}{statistics.median(found['relative_max']):>22.1e}",
-            end="",
-        )
-        print(f"{max(found['relative_max']):>10.1e}{max(found['angle_max']):>14.1e}", end="")
-        print(f"{max(found['orthogonality_max']):>15.1e}{done[0]['control']['relative_max']:>11.1e}", end="")
-        print(f"{f'{met} of {len(runs)}' if case.bounds else '-':>12}", flush=True)
-        old = before and before["cases"].get(name)
-        if old:
-            then = statistics.median(r["errors"]["relative_max"] for r in old["runs"] if "errors" in r)
-            if statistics.median(found["relative_max"]) > 2 * then:
-                print(f"  WORSE than on {before['date'][:10]}: the median was {then:.1e}")
+        report["cases"][name]["met"] = met(report["cases"][name])
+        print(tell(name, report["cases"][name]), flush=True)
+    name = f"accuracy-{args.threads}threads" + ("-two-at-once" if args.parallel else "")
+    compare(name, report, numbers)
     if args.record:
-        print("Recorded in", record(f"accuracy-{args.threads}threads", report).name)
+        print("Recorded in", record(name, report).name)
 
 
 if __name__ == "__main__":

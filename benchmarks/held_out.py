@@ -302,12 +302,12 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, float]:
 def numbers(report: dict[str, Any]) -> dict[str, Number]:
     """Median and worst error of each family and of all."""
     found = {}
-    seconds = report["arguments"]["seconds"]
+    limit = f"{report['arguments']['seconds']:g} s on {report['threads']} thread(s)"
     runs = {name: family["runs"] for name, family in report["results"].items()}
     for name, own in (runs | {"all": [one for family in runs.values() for one in family]}).items():
         of = summary(own)
         for key in ("median", "worst"):
-            found[f"{name}, {len(own)} operators, {seconds:g} s: error, {key}"] = Number(of[key], "error")
+            found[f"{name}, {len(own)} operators, {limit}: error, {key}"] = Number(of[key], "error")
     return found
 
 
@@ -325,9 +325,8 @@ def main() -> None:
     about = provenance() | {"package": sources(), "arguments": vars(arguments), "seed": SEED}
     folder = RUNS / "held_out" / sources()
     print(describe(about))
-    print(
-        f"{'family':>15}{'no.':>4}{'dim':>4}{'k':>4}{'steps':>7}{'error':>10}{'untrained':>11}{'trust':>8}  ended"
-    )
+    print(f"{'family':>15}{'no.':>4}{'dim':>4}{'k':>4}{'steps':>7}{'error':>10}", end="")
+    print(f"{'untrained':>11}{'trust':>8}  ended")
     report: dict[str, Any] = {}
     for name in arguments.families:
         # each family has its own stream, so that a choice of families does not change what is drawn
@@ -351,9 +350,9 @@ def main() -> None:
         spread = f"quartiles {of['low']:.1e} to {of['high']:.1e}"
         print(f"{name:>15}: median {of['median']:.1e}, {spread}, worst {of['worst']:.1e}")
     whole = about | total | {"results": report}
-    compare(f"held_out-{arguments.threads}threads", whole, numbers)
+    compare("held_out", whole, numbers)
     if arguments.record:
-        print("Recorded in", record(f"held_out-{arguments.threads}threads", whole).name)
+        print("Recorded in", record("held_out", whole).name)
 
 
 if __name__ == "__main__":
