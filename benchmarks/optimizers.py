@@ -15,7 +15,7 @@ from typing import Any
 
 import pytorch_optimizer
 import torch
-from _machine import describe, provenance, record
+from _machine import Number, compare, describe, provenance, record
 from torch import Tensor
 
 import nbsvd
@@ -76,6 +76,18 @@ def run(name: str, lr: float, seed: int, seconds: float) -> dict[str, Any]:
     }
 
 
+def numbers(report: dict[str, Any]) -> dict[str, Number]:
+    """Median and worst error of each optimizer."""
+    found = {}
+    of = report["arguments"]
+    for name, told in report["results"].items():
+        errors = [run["relative_max"] for run in told["runs"]]
+        setting = f"{name}, {of['seconds']:g} s, {len(errors)} seeds, {of['threads']} thread(s)"
+        found[f"{setting}: error, median"] = Number(statistics.median(errors), "error")
+        found[f"{setting}: error, worst"] = Number(max(errors), "error")
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -105,8 +117,10 @@ def main() -> None:
             flush=True,
         )
         report[name] = {"tried": list(tried.values()), "runs": runs}
+    whole = about | {"arguments": vars(arguments), "results": report}
+    compare("optimizers", whole, numbers(whole))
     if arguments.record:
-        print("kept in", record("optimizers", about | {"arguments": vars(arguments), "results": report}).name)
+        print("kept in", record("optimizers", whole).name)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytorch_optimizer
 import torch
-from _machine import describe, keep_freed_memory, provenance, record
+from _machine import Number, compare, describe, keep_freed_memory, provenance, record
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -115,6 +115,17 @@ def measure(
     return result
 
 
+def numbers(report: dict[str, Any]) -> dict[str, Number]:
+    """Milliseconds of each optimizer."""
+    return {
+        f"{shape}, {name}, {report['dtype']}, every {report['frequency']}: ms": Number(
+            row["median_ms"], "time"
+        )
+        for shape, rows in report["results"].items()
+        for name, row in rows.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time of one SOAP step for nine disjoint networks.")
     parser.add_argument("--threads", type=int, default=1, help="torch.set_num_threads (default 1)")
@@ -131,7 +142,7 @@ def main() -> None:
     print(describe(report))
     print(f"{args.dtype}, refresh every {args.frequency} steps, {args.repeats} blocks\n")
     print(f"{'9 networks':<18}{'optimizer':<24}{'ms / step':>10}{'quartiles':>18}{'ours is faster by':>20}")
-    report["results"] = {}
+    report |= {"dtype": args.dtype, "frequency": args.frequency, "results": {}}
     for shape, widths in SHAPES.items():
         result = measure(widths, getattr(torch, args.dtype), args.frequency, args.seconds, args.repeats)
         report["results"][shape] = result
@@ -140,8 +151,10 @@ def main() -> None:
             ratio = row["median_ms"] / result["ours"]["median_ms"]
             spread = f"{low:.3f} - {high:.3f}"
             print(f"{shape:<18}{name:<24}{row['median_ms']:>10.3f}{spread:>18}{ratio:>19.2f}x")
+    name = f"soap-{args.threads}threads"
+    compare(name, report, numbers)
     if args.record:
-        print("Recorded in", record(f"soap-{args.threads}threads", report).name)
+        print("Recorded in", record(name, report).name)
 
 
 if __name__ == "__main__":

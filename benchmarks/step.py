@@ -11,10 +11,10 @@ use the same batched networks, factor, sampler, optimizer and average; they diff
 (a) *as published*: the Laplacian by a five-point stencil of step 0.01, the five shifted batches stacked
     into one call of the network, the loss differentiated through the whole stencil;
 (b) *value only*: as (a), with T f computed without a graph; T is self-adjoint, so the gradient needs f alone;
-(c) *ours*: ``Schrodinger.evaluate`` (the Laplacian carried forward, no differences) and ``lora_evd``;
-(d) the same three compiled (``--compile``);
-(e) *floor*: the products of the hidden layers alone: forward for value, two slopes and Laplacian, backward
-    for the value. No way of doing this arithmetic is faster.
+(c) *ours*: ``Schrodinger.evaluate`` (exact derivatives, no differences) and ``lora_evd``;
+(d) the same three compiled (``--compile``), loss, gradient and RMSProp;
+(e) *floor*: the products of the hidden layers alone, as the Laplacian carried forward takes them: value, two
+    slopes and Laplacian forward, two products backward. Ours takes one less, see ``nbsvd.functions.adjoint``.
 
 Before anything is timed, loss and gradients of (a), (b) and (c) are compared in float64. Then all contenders
 take turns in short blocks of steps; a ratio is the median of the ratios within a round. (a) and (b) take
@@ -33,9 +33,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _machine import describe, keep_freed_memory, last, provenance, record
+from _machine import Number, compare, describe, keep_freed_memory, provenance, record
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -44,6 +43,9 @@ from nbsvd.measures import Lebesgue, Nodes, Radial, TruncatedGaussian
 from nbsvd.objectives.lora import lora_evd
 from nbsvd.objectives.nesting import Nesting
 from nbsvd.operators import Schrodinger
+from nbsvd.training.average import Average
+from nbsvd.training.compiled import Compiled, Update
+from nbsvd.training.draws import batches
 from nbsvd.training.soap import SOAP
 
 L, WIDTHS, BATCH, STEP, HALF_WIDTH = 9, (128, 128, 128), 128, 0.01, 50.0
@@ -51,7 +53,7 @@ SMALL = 2e-4  # times this, the functions have both terms of the loss of about t
 WARM_UP = 20
 OPERATOR = Schrodinger(lambda x: -1 / x.norm(dim=1))
 NESTING = Nesting.joint(L)
-Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]  # of a module and nodes
 
 
 def network(half_width: float = HALF_WIDTH, scale: float = 1.0) -> WithFactor:
@@ -78,34 +80,34 @@ def nested(f: Tensor, Tf: Tensor, w: Tensor, factor: float) -> Tensor:
     return (masks.loss * (wf.t() @ f / len(f)) ** 2).sum() - factor * linear
 
 
-def as_published(f: nn.Module, x: Tensor, w: Tensor, eps: float = STEP) -> Tensor:
-    values, Tf = stencil(f, x, eps)
-    return nested(values, Tf, w, 2)
+def as_published(f: nn.Module, nodes: Nodes, eps: float = STEP) -> Tensor:
+    values, Tf = stencil(f, nodes.x, eps)
+    return nested(values, Tf, nodes.weights, 2)
 
 
-def value_only(f: nn.Module, x: Tensor, w: Tensor, eps: float = STEP) -> Tensor:
-    values = f(x)
+def value_only(f: nn.Module, nodes: Nodes, eps: float = STEP) -> Tensor:
+    x, values = nodes.x, f(nodes.x)
     with torch.no_grad():  # four shifted batches; the value in the middle is there already
         shifts = eps * torch.tensor([[1.0, 0.0], [-1, 0], [0, 1], [0, -1]], dtype=x.dtype)
         around = f((x + shifts[:, None]).flatten(0, 1)).unflatten(0, (4, len(x))).sum(0)
         Tf = (around - 4 * values) / eps**2 + values / x.norm(dim=1)[:, None]
-    return nested(values, Tf, w, 4)  # 4: the other half of the gradient, which T's symmetry gives
+    return nested(values, Tf, nodes.weights, 4)  # 4: the other half of the gradient, which T's symmetry gives
 
 
-def ours(f: nn.Module, x: Tensor, w: Tensor, moment: str = "u") -> Tensor:
-    values, Tf = OPERATOR.evaluate(f, Nodes(x, w, "iid"))
-    return lora_evd(values, Tf, NESTING, weights=w, moment=moment)
+def ours(f: nn.Module, nodes: Nodes, moment: str = "u") -> Tensor:
+    values, Tf = OPERATOR.evaluate(f, nodes)
+    return lora_evd(values, Tf, NESTING, weights=nodes.weights, moment=moment)
 
 
-def through_jet(f: nn.Module, x: Tensor, w: Tensor) -> Tensor:
+def through_jet(f: nn.Module, nodes: Nodes) -> Tensor:
     """The loss of (a) with the exact Laplacian, differentiated through: a check, not a contender."""
-    jet = jet_of(f, x, live=True)
-    return nested(jet.value, OPERATOR.from_jet(x, jet), w, 2)
+    jet = jet_of(f, nodes.x, live=True)
+    return nested(jet.value, OPERATOR.from_jet(nodes.x, jet), nodes.weights, 2)
 
 
-def gradient(loss: Loss, f: nn.Module, x: Tensor, w: Tensor, **options: Any) -> Tensor:
+def gradient(loss: Loss, f: nn.Module, nodes: Nodes, **options: Any) -> Tensor:
     """All derivatives of a loss in one vector."""
-    grads = torch.autograd.grad(loss(f, x, w, **options), list(f.parameters()))
+    grads = torch.autograd.grad(loss(f, nodes, **options), list(f.parameters()))
     return torch.cat([g.flatten() for g in grads])
 
 
@@ -117,19 +119,19 @@ def agreement() -> dict[str, float]:
 
     law = Lebesgue(TruncatedGaussian(2, scale=16.0, bound=HALF_WIDTH))
     nodes = law.nodes(BATCH, kind="iid", generator=torch.Generator().manual_seed(1))
-    x, w = nodes.x, nodes.weights
+    x = nodes.x
     f = network().double()
     Tf = OPERATOR.evaluate(f, nodes)[1].detach()
     # The quartic term of the loss does not know T f: functions so small that it does not hide the other.
     g = network(scale=SMALL).double()
     found = {
         "T f, stencil and (c)": apart(stencil(f, x, 1e-3)[1].detach(), Tf),
-        "loss, (a) and (c)": apart(as_published(g, x, w, 1e-3).detach(), ours(g, x, w, "plain").detach()),
+        "loss, (a) and (c)": apart(as_published(g, nodes, 1e-3).detach(), ours(g, nodes, "plain").detach()),
         "gradient, (b) and (c)": apart(
-            gradient(value_only, g, x, w, eps=1e-3), gradient(ours, g, x, w, moment="plain")
+            gradient(value_only, g, nodes, eps=1e-3), gradient(ours, g, nodes, moment="plain")
         ),
         "gradient, (a) and the exact one through T f": apart(
-            gradient(as_published, g, x, w, eps=1e-3), gradient(through_jet, g, x, w)
+            gradient(as_published, g, nodes, eps=1e-3), gradient(through_jet, g, nodes)
         ),
     }
     # (a) differentiates T f too. On a batch that is another estimate of the same gradient; on nodes fine
@@ -137,8 +139,8 @@ def agreement() -> dict[str, float]:
     law, small = Lebesgue(TruncatedGaussian(2, scale=2.0, bound=4.0)), network(4.0, scale=0.01).double()
     fine = law.nodes(40**2, kind="quadrature")
     found["gradient, (a) and (c) on a fine rule"] = apart(
-        gradient(as_published, small, fine.x, fine.weights, eps=1e-3),
-        gradient(ours, small, fine.x, fine.weights, moment="plain"),
+        gradient(as_published, small, fine, eps=1e-3),
+        gradient(ours, small, fine, moment="plain"),
     )
     for name, difference in found.items():
         if not difference < 1e-4:
@@ -150,17 +152,18 @@ def agreement() -> dict[str, float]:
 class Step:
     """A contender's whole step on its own copy of network, optimizer, average and random points."""
 
-    def __init__(self, f: nn.Module, loss: Loss) -> None:
-        self.f, self.loss = copy.deepcopy(f), loss
+    def __init__(self, f: nn.Module, loss: Loss, *, compiled: bool = False) -> None:
+        self.f = copy.deepcopy(f)
+        self.loss: Loss = Compiled(loss) if compiled else loss
         self.optimizer = torch.optim.RMSprop(self.f.parameters(), lr=1e-3)
-        self.average = AveragedModel(self.f, multi_avg_fn=get_ema_multi_avg_fn(0.995))
-        self.law = Lebesgue(TruncatedGaussian(2, scale=16.0, bound=HALF_WIDTH))
-        self.generator = torch.Generator().manual_seed(0)
+        self.update = Update(self.optimizer, compiled=compiled)
+        self.average = Average(self.f, 0.995)
+        law = Lebesgue(TruncatedGaussian(2, scale=16.0, bound=HALF_WIDTH))
+        self.nodes = batches(law, BATCH, "iid", torch.Generator().manual_seed(0))
 
     def __call__(self) -> None:
-        nodes = self.law.nodes(BATCH, kind="iid", generator=self.generator, dtype=torch.float32)
-        self.loss(self.f, nodes.x, nodes.weights).backward()
-        self.optimizer.step()
+        self.loss(self.f, next(self.nodes)).backward()
+        self.update()
         self.average.update_parameters(self.f)
         self.optimizer.zero_grad()
 
@@ -221,7 +224,8 @@ def take_turns(contenders: dict[str, Callable[[], None]], repeats: int, block: i
     return times
 
 
-def compare(args: argparse.Namespace, report: dict[str, Any]) -> None:
+def contest(args: argparse.Namespace, report: dict[str, Any]) -> None:
+    """Let the contenders take turns and print what they took."""
     report["agreement"] = agreement()
     for name, difference in report["agreement"].items():
         print(f"  {name:<54}{difference:.1e}")
@@ -236,7 +240,7 @@ def compare(args: argparse.Namespace, report: dict[str, Any]) -> None:
     torch._inductor.config.force_disable_caches = True  # the time of a first run
     for name, loss in losses.items() if args.compile else ():
         compiled = f"{name}, compiled"
-        contenders[compiled] = Step(f, torch.compile(loss, dynamic=False))
+        contenders[compiled] = Step(f, loss, compiled=True)
         start = time.perf_counter()
         contenders[compiled]()
         report["compile_seconds"][compiled] = round(time.perf_counter() - start, 1)
@@ -278,7 +282,7 @@ def parts(args: argparse.Namespace, report: dict[str, Any]) -> None:
         features = Features(2, scales=[0.5, 2.0, 8.0], cusps=[(0.0, 0.0)])
         f = WithFactor(MLP(L, 2, features=features, generator=generator), DecayFactor(8.0))
         optimizer = SOAP(f.parameters(), lr=3e-3)
-        average = AveragedModel(f, multi_avg_fn=get_ema_multi_avg_fn(0.995))
+        average = Average(f, 0.995)
         times: dict[str, list[float]] = {}
         for _ in range(WARM_UP + args.repeats * args.block):
             marks = [time.perf_counter()]
@@ -308,6 +312,17 @@ def parts(args: argparse.Namespace, report: dict[str, Any]) -> None:
             print(f"{name:<16}{r['median']:>12.3f}{r['low']:>9.3f} -{r['high']:>7.3f}{r['mean']:>8.3f}")
 
 
+def numbers(report: dict[str, Any]) -> dict[str, Number]:
+    """How far we are ahead, and the memory of a step. Milliseconds change with the clock of the day."""
+    found = {}
+    for name, row in report["steps"].items():
+        if name.startswith("(c)"):
+            found[f"{name}: (a) / it"] = Number(row["faster_than_a"]["median"], "ratio")
+            found[f"{name}: (b) / it"] = Number(row["faster_than_b"]["median"], "ratio")
+            found[f"{name}: peak MB"] = Number(row["peak_mb"], "memory")
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time of one training step beside its references.")
     parser.add_argument("--threads", type=int, default=2, help="torch.set_num_threads (default 2)")
@@ -323,12 +338,10 @@ def main() -> None:
     keep_freed_memory()
     report = provenance()
     print(describe(report))
-    (parts if args.parts else compare)(args, report)
+    (parts if args.parts else contest)(args, report)
     name = f"step-{'parts' if args.parts else 'paper'}-{args.threads}threads"
-    before = last(name)
-    if before and not args.parts:
-        ratio = before["steps"]["(c) ours"]["faster_than_a"]["median"]
-        print(f"Last recorded, {before['date'][:10]}: (c) {ratio:.2f}x faster than (a).")
+    if not args.parts:
+        compare(name, report, numbers)
     if args.record:
         print("Recorded in", record(name, report).name)
 

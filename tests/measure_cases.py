@@ -30,6 +30,10 @@ def square(x):
     return x[:, 0] ** 2
 
 
+def norm(x):
+    return x.norm(dim=1)
+
+
 def bell(x):
     """The normal density of width one half around (0.3, 0, ...): its Lebesgue integral is 1."""
     z = x.clone()
@@ -72,6 +76,13 @@ CASES = {
         )
         for d in range(1, 6)
     },
+    "radial 6, sharp": (
+        Radial(6, scale=1.5, power=4.5),
+        lambda x: (x[:, 0] / norm(x)) ** 2,
+        1 / 6,
+        None,
+        None,
+    ),
     "mixture": (
         Mixture([Gaussian(1, scale=0.5), Gaussian(1, scale=2.0, mean=3.0)], [1.0, 3.0]),
         cosine,
@@ -96,6 +107,7 @@ CASES = {
         )
         for d in range(1, 6)
     },
+    "dx, radial 6, sharp": (Lebesgue(Radial(6, scale=1.3, power=4.5)), bell, 1.0, None, None),
     "dx, mixture": (Lebesgue(two), bell, 1.0, None, None),
     "dx, mixture and rule": (Lebesgue(two, rule=PolarRule(2.0)), bell, 1.0, 4000, 1e-6),
 }

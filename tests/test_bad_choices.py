@@ -13,12 +13,23 @@ import nbsvd
 from nbsvd import Integral, Matrix, Nesting, Problem, Schrodinger, eigsh, problems, solve, svds
 from nbsvd._device import pick_device
 from nbsvd.exact import Brownian
-from nbsvd.measures import Empirical, Gaussian, Lebesgue, Radial, Uniform
+from nbsvd.functions import MLP, BoxFactor, DecayFactor, Features, GaussianFactor
+from nbsvd.measures import Empirical, Gaussian, Lebesgue, Mixture, Radial, TruncatedGaussian, Uniform
 from nbsvd.objectives import choose, lora_evd, omm
-from nbsvd.training import Settings
+from nbsvd.training import Settings, projection
 from nbsvd.training.choices import check_choices
 
 pytestmark = pytest.mark.usefixtures("unchecked", "no_work")
+
+
+@pytest.fixture(autouse=True)
+def no_projection(monkeypatch):
+    """Fail when variable projection begins."""
+    monkeypatch.setattr(projection, "project", lambda *a, **o: pytest.fail("projection began"))
+
+
+def coulomb(x):
+    return -1 / x.norm(dim=1)
 
 
 EYE = torch.eye(4)
@@ -241,8 +252,8 @@ NUMBERS = {
     ),
     "side": (lambda: problems.infinite_well2d(-1.0), "side", "-1.0", "a positive length"),
     "frequencies": (lambda: problems.oscillator2d((1.0,)), "frequencies", "[1.0]", "two positive numbers"),
-    "frequency": (lambda: problems.oscillator2d((1.0, 0.0)), "frequencies", "0.0", "two positive numbers"),
-    "center": (lambda: problems.oscillator2d(center=(1.0,)), "center", "[1.0]", "two coordinates"),
+    "frequency": (lambda: problems.oscillator2d((1.0, 0.0)), "frequencies", "0.0", "above 0"),
+    "center": (lambda: problems.oscillator2d(center=(1.0,)), "center", "1.0", "2 finite coordinates"),
     "length scale": (lambda: problems.gaussian_kernel(0.0), "length_scale", "0.0", "above 0"),
 }
 
@@ -270,7 +281,7 @@ KINDS = {
     "NaN potential": (
         lambda: solve(Problem(Schrodinger(lambda x: x[:, 0].log()), PLANE), 1),
         "operator",
-        "NaN or infinite inner products",
+        "not finite where functions live",
         "finite",
         "Keep the domain",
     ),
@@ -313,9 +324,216 @@ KINDS = {
     "nesting": (lambda: lora_evd(F, F, "joint"), "nesting", "joint", "a Nesting", "Nesting('joint', 2)"),
 }
 
+WITH = {"method": "varpro", "progress": False}
+LATTICE = [(0.0, 0.0), (3.0, 0.0)]
+
+VARPRO = {
+    "spectral": (
+        lambda: solve("brownian", spectral="lorra", **WITH),
+        "spectral",
+        "'lorra'",
+        "'log', 'lora', 'sum'",
+        "Did you mean 'lora'?",
+    ),
+    "spectral without it": (
+        lambda: solve("brownian", spectral="log"),
+        "spectral",
+        "'log', with method='sgd'",
+        "only method='varpro'",
+        "method='varpro'",
+    ),
+    "seconds": (lambda: solve("brownian", seconds=0, **WITH), "seconds", "0", "a positive number", "steps=0"),
+    "seconds, infinite": (
+        lambda: solve("brownian", seconds=float("inf"), **WITH),
+        "seconds",
+        "inf",
+        "a positive number",
+    ),
+    "compile": (
+        lambda: solve("brownian", compile=True, **WITH),
+        "compile",
+        "method='varpro'",
+        "False",
+        "Leave it out",
+    ),
+    "matrix": (
+        lambda: eigsh(EYE, 1, **WITH),
+        "problem",
+        "a matrix, whose vectors are all head",
+        "functions",
+        "eigsh or svds",
+    ),
+    "matrix, svds": (lambda: svds(EYE, 1, **WITH), "problem", "a matrix", "functions", "method='sgd'"),
+    "objective": (lambda: solve("brownian", objective="omm", **WITH), "objective", "'omm'", "'lora'"),
+    "nesting": (
+        lambda: solve("brownian", nesting="sequential", **WITH),
+        "nesting",
+        "'sequential', which has no objective",
+        "'joint' or 'none'",
+    ),
+    "preset": (lambda: solve("brownian", preset="paper", **WITH), "preset", "'paper'", "none"),
+    "warm start": (lambda: solve("brownian", warm_start=None, **WITH), "warm_start", "None", "'ritz'"),
+    "dtype": (lambda: solve("brownian", dtype=torch.float32, **WITH), "dtype", "float32", "torch.float64"),
+    "kind": (lambda: solve("brownian", kind="sobel", **WITH), "kind", "'sobel'", "'sobol'", "'sobol'?"),
+    "kind that a measure has not": (
+        lambda: solve(problems.oscillator([1.0] * 4), 1, kind="quadrature", **WITH),
+        "kind",
+        "'quadrature' for Lebesgue",
+        "'iid', 'sobol'",
+        "Leave kind out",
+    ),
+    "moment": (lambda: solve("brownian", moment="u", **WITH), "moment", "'u'", "none", "method='sgd'"),
+    "optimizer": (lambda: solve("brownian", optimizer="adam", **WITH), "optimizer", "'adam'", "none"),
+    "lr": (lambda: solve("brownian", lr=0.1, **WITH), "lr", "0.1", "none", "Leave it out"),
+    "ema": (lambda: solve("brownian", ema=0.5, **WITH), "ema", "0.5", "none"),
+    "warmup": (lambda: solve("brownian", warmup=5, **WITH), "warmup", "5", "none"),
+    "report": (lambda: solve("brownian", report_every=5, **WITH), "report_every", "5", "none"),
+    "disjoint": (
+        lambda: solve("brownian", network={"disjoint": True}, **WITH),
+        "network",
+        "'disjoint': True",
+        "one trunk",
+        "Leave it out",
+    ),
+    "k above the trunk": (
+        lambda: solve("hydrogen2d", 9, network={"widths": (32, 6)}, **WITH),
+        "k",
+        "9 with 7 functions to combine",
+        "at most 7",
+        "Widen the last hidden layer",
+    ),
+    "k above a trunk of one's own": (
+        lambda: solve(
+            "brownian", 5, network=lambda g: MLP(5, 1, widths=(3,), disjoint=False, generator=g), **WITH
+        ),
+        "k",
+        "5 with 4",
+        "at most 4",
+        "wider network",
+    ),
+    "no basis": (
+        lambda: solve("brownian", 1, network=lambda g: nn.Linear(1, 1), **WITH),
+        "network",
+        "Linear, which has no basis",
+        "first_basis",
+        "MLP",
+    ),
+    "no basis under an ansatz": (
+        lambda: solve("infinite_well2d", 1, network=lambda g: nn.Linear(2, 1), **WITH),
+        "network",
+        "Linear, which has no basis",
+        "first_basis",
+    ),
+}
+
+SINGULAR = {
+    "outside a box": (
+        lambda: Problem(Schrodinger(coulomb, singular_points=LATTICE), Lebesgue(Uniform([-1] * 2, [1] * 2))),
+        "singular_points",
+        "[3.0, 0.0], outside the domain of Uniform",
+        "where the measure has nodes",
+        "wider corners",
+    ),
+    "outside a sum's": (
+        lambda: Problem(
+            OSCILLATOR + Schrodinger(coulomb, singular_points=LATTICE), Lebesgue(Uniform([-1] * 2, [1] * 2))
+        ),
+        "singular_points",
+        "[3.0, 0.0]",
+        "nodes",
+    ),
+    "outside a truncated law": (
+        lambda: Problem(
+            Schrodinger(coulomb, singular_points=[(0.0, 5.0)]),
+            Lebesgue(TruncatedGaussian(2, scale=1.0, bound=4.0)),
+        ),
+        "singular_points",
+        "[0.0, 5.0]",
+        "nodes",
+    ),
+    "outside both parts": (
+        lambda: Problem(
+            Schrodinger(coulomb, singular_points=[(1.5, 0.0)]),
+            Lebesgue(Mixture([Uniform([0.0, 0.0], [1.0, 1.0]), Uniform([2.0, 0.0], [3.0, 1.0])])),
+        ),
+        "singular_points",
+        "[1.5, 0.0], outside the domain of Mixture",
+        "nodes",
+    ),
+    "of another dimension": (
+        lambda: Problem(Schrodinger(coulomb, singular_points=[(0.0, 0.0, 0.0)]), PLANE),
+        "singular_points",
+        "[[0.0, 0.0, 0.0]]",
+        "2 finite coordinates",
+        "[0.0, 0.0]",
+    ),
+    "not a number": (
+        lambda: Problem(Schrodinger(coulomb, singular_points=[(0.0, float("nan"))]), PLANE),
+        "singular_points",
+        "nan",
+        "2 finite coordinates",
+    ),
+}
+
+LENGTHS = {
+    f"{name} {value!r}": (lambda make=make, value=value: make(value), argument, str(value), "positive length")
+    for name, make, argument in (
+        ("Features", lambda s: Features(2, scales=[1.0, s]), "scales"),
+        ("BoxFactor", BoxFactor, "half_width"),
+        ("DecayFactor", DecayFactor, "length"),
+        ("DecayFactor, smooth", lambda s: DecayFactor(1.0, smooth=s), "smooth"),
+        ("GaussianFactor", GaussianFactor, "scale"),
+        ("Radial", lambda s: Radial(2, scale=s), "scale"),
+        ("Gaussian", lambda s: Gaussian(2, scale=s), "scale"),
+        ("TruncatedGaussian", lambda s: TruncatedGaussian(2, scale=s, bound=1.0), "scale"),
+        ("TruncatedGaussian, bound", lambda s: TruncatedGaussian(2, scale=1.0, bound=s), "bound"),
+    )
+    for value in (-1.0, 0.0, float("inf"), float("nan"))
+} | {
+    f"{name} 'a'": (lambda make=make: make("a"), argument, "'a'", "positive length")
+    for name, make, argument in (
+        ("Features", lambda s: Features(2, scales=[s]), "scales"),
+        ("Features, no list", lambda s: Features(2, scales=s), "scales"),
+        ("BoxFactor", BoxFactor, "half_width"),
+        ("DecayFactor", DecayFactor, "length"),
+        ("GaussianFactor", GaussianFactor, "scale"),
+    )
+}
+
+LAWS = ("Radial", "Gaussian", "TruncatedGaussian")
+
+CENTERS = {
+    type(make(None)).__name__: (lambda make=make: make([0.0, float("inf")]), "center", "inf", "finite coord")
+    for make in (
+        lambda c: BoxFactor(1.0, center=c),
+        lambda c: DecayFactor(1.0, center=c),
+        lambda c: GaussianFactor(1.0, center=c),
+        lambda c: Features(2, scales=[1.0], center=c),
+    )
+}
+
 TABLE = flat(
-    {"estimator": ESTIMATORS, "unbounded": UNBOUNDED, "name": NAMES, "number": NUMBERS, "kind": KINDS}
-)
+    {
+        "varpro": VARPRO,
+        "singular point": SINGULAR,
+        "length": LENGTHS,
+        "center": CENTERS,
+    }
+) | flat({"estimator": ESTIMATORS, "unbounded": UNBOUNDED, "name": NAMES, "number": NUMBERS, "kind": KINDS})
+
+
+def test_singular_points_of_the_domain_are_welcome():
+    """Inside, on the boundary, at a pole or a zero of a law, between the parts of a mixture."""
+    for points, law in (
+        ([(0.5, 0.5)], Uniform([0.0, 0.0], [1.0, 1.0])),
+        ([(0.0, 0.0)], Uniform([0.0, 0.0], [1.0, 1.0])),
+        ([(0.0, 0.0)], Radial(2, scale=1.0)),
+        ([(0.0, 0.0)], Radial(2, scale=1.0, power=3.0)),
+        ([(-1.0, 0.0), (1.0, 0.0)], Mixture([Radial(2, scale=1.0, center=[c, 0.0]) for c in (-1, 1)])),
+        ([(30.0, 0.0)], Gaussian(2)),
+    ):
+        problem = Problem(Schrodinger(coulomb, singular_points=points), Lebesgue(law))
+        assert problem.operator.singular_points == tuple(points)
 
 
 @pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
@@ -403,6 +621,7 @@ NO_REMEDY = {
     "number: center",
     "number: length scale",
     "kind: exact, dimension",
+    *(f"length: {name}" for name in LENGTHS if name.split()[0].strip(",") in LAWS),
 }
 
 

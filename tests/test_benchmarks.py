@@ -65,6 +65,11 @@ def side_by_side() -> ModuleType:
 
 
 @pytest.fixture
+def bounded() -> ModuleType:
+    return importlib.import_module("_bounded")
+
+
+@pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Script:
     """Run a benchmark as its command line would, and return what it prints."""
 
@@ -471,8 +476,8 @@ def test_elements_of_order_four(side_by_side: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("make", ["dense", "symmetric", "sparse", "operator"])
-def test_matrices_have_the_values_they_claim(side_by_side: ModuleType, make: str) -> None:
-    A, values = getattr(side_by_side, make)(31, seed=3)
+def test_matrices_have_the_values_they_claim(bounded: ModuleType, make: str) -> None:
+    A, values = getattr(bounded, make)(31, seed=3)
     entries = A.toarray() if make == "sparse" else A @ np.eye(31)
     assert np.linalg.svd(entries)[1][:10] == pytest.approx(values)
     if make == "sparse":
@@ -483,19 +488,19 @@ def test_matrices_have_the_values_they_claim(side_by_side: ModuleType, make: str
         assert A.H @ np.eye(31) == pytest.approx(entries.T)
 
 
-def test_six_dimensional_kernel_has_the_values_it_claims(side_by_side: ModuleType) -> None:
+def test_six_dimensional_kernel_has_the_values_it_claims(bounded: ModuleType) -> None:
     """The trace of the kernel is 1; its first level is single, the next one sixfold."""
-    T, values = side_by_side.kernel6()
+    T, values = bounded.kernel6()
     x = T.measure_x.nodes(3, kind="iid", generator=torch.Generator().manual_seed(0)).x
     assert T.matrix(x, x).diagonal().tolist() == pytest.approx([1.0] * 3)
     assert len(set(np.round(values, 12))) == 2
-    found = side_by_side.of_points(T, len(values), 1500, "sobol", 0)
+    found = bounded.of_points(T, len(values), 1500, "sobol", 0)
     assert np.sort(found)[::-1] == pytest.approx(values, rel=0.1)
 
 
-def test_who_can_not_run_is_said(side_by_side: ModuleType) -> None:
-    turn = side_by_side.Turn()
-    T = side_by_side.volterra()[0]
+def test_who_can_not_run_is_said(bounded: ModuleType) -> None:
+    turn = bounded.Turn()
+    T = bounded.volterra()[0]
     turn.take(lambda: scipy.sparse.linalg.svds(T, 3)[1], np.ones(3), may_refuse=True)
     with pytest.raises(TypeError):
         turn.take(lambda: scipy.sparse.linalg.svds(T, 3)[1], np.ones(3), may_refuse=False)
@@ -511,6 +516,7 @@ def test_seconds_to_an_error(side_by_side: ModuleType) -> None:
 
 def test_side_by_side(
     side_by_side: ModuleType,
+    bounded: ModuleType,
     script: Script,
     results: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -519,10 +525,10 @@ def test_side_by_side(
     """All of it, in small."""
     well = replace(side_by_side.PLANES["infinite_well2d"], meshes=((2, 4), (4, 2)))
     monkeypatch.setattr(side_by_side, "PLANES", {"infinite_well2d": well})
-    small = {label: (make, (8,)) for label, (make, _) in side_by_side.MATRICES.items()}
-    monkeypatch.setattr(side_by_side, "MATRICES", small)
-    monkeypatch.setattr(side_by_side, "K", 2)
-    monkeypatch.setattr(side_by_side, "DRAWN", (60,))
+    small = {label: (make, (8,)) for label, (make, _) in bounded.MATRICES.items()}
+    monkeypatch.setattr(bounded, "MATRICES", small)
+    monkeypatch.setattr(bounded, "K", 2)
+    monkeypatch.setattr(bounded, "DRAWN", (60,))
     said = script("side_by_side", "--threads", "1", "--seeds", "0", "--seconds", "1", "--record")
     assert "Finite elements are faster to their own error: " in said
     assert "SciPy wins on all of these" in said
@@ -543,11 +549,9 @@ def test_side_by_side(
     assert len(numbers) == len(set(numbers))
 
 
-def test_side_by_side_quick(
-    side_by_side: ModuleType, script: Script, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(side_by_side, "DRAWN", (60, 10**9))  # a quick run takes the first alone
-    monkeypatch.setattr(side_by_side, "SAMPLED", {"Volterra": side_by_side.SAMPLED["Volterra"]})
+def test_side_by_side_quick(bounded: ModuleType, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded, "DRAWN", (60, 10**9))  # a quick run takes the first alone
+    monkeypatch.setattr(bounded, "SAMPLED", {"Volterra": bounded.SAMPLED["Volterra"]})
     said = script("side_by_side", "--quick", "--threads", "1", "--only", "sampled", "--record")
     assert "Recorded" not in said
     assert "of 60 points" in said

@@ -225,6 +225,21 @@ WRONG = {
         "def finite(d, alpha):\n    return alpha > 1",
         "def finite(d, alpha):\n    return d >= 3 and alpha > 0",
     ],
+    ("faster", "exercise-1"): [
+        "def slowest(values):\n    return max(values) ** 0.5\ndef power(q):\n    return 1 + q / 2",
+        "def slowest(values):\n    return min(values)\ndef power(q):\n    return 1 + q / 2",
+        "def slowest(values):\n    return min(values) ** 0.5\ndef power(q):\n    return q",
+    ],
+    ("faster", "exercise-2"): [
+        "def slope(c, mu, dS, dA):\n    return c @ dA @ c",
+        "def slope(c, mu, dS, dA):\n    return c @ (dA - dS) @ c",
+        "def slope(c, mu, dS, dA):\n    return c @ (dA + mu * dS) @ c",
+    ],
+    ("faster", "exercise-3"): [
+        "mine = {'center': [0.0, 0.0], 'axes': [[3.0, 0.0], [0.0, 3.0]]}",
+        "mine = {'center': [4.0, -3.0], 'axes': [[1.0, 0.0], [0.0, 3.0]]}",
+        "mine = {'center': [-4.0, 3.0], 'axes': [[1.0, 0.0], [0.0, 3**-0.5]]}",
+    ],
 }
 
 

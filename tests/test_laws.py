@@ -96,6 +96,77 @@ class TestRadial:
         assert scipy.integrate.quad(shell, 0, math.inf)[0] == pytest.approx(1, rel=1e-8)
 
 
+@pytest.mark.parametrize("dim", [1, 2, 4, 6])
+@pytest.mark.parametrize("power", [0.7, 1.0, 2.0, 4.5])
+class TestPowersOfRadialLaws:
+    def test_radius(self, dim, power):
+        """``(r/s)^a`` has the law of ``u / (1 - u)``; Kolmogorov-Smirnov at 1e-6, 16 times."""
+        law = Radial(dim, scale=1.5, center=(0.5,) * dim, power=power)
+        r = (law.transport(torch.rand(20_000, dim, generator=seeded(9), dtype=f64)) - 0.5).norm(dim=1)
+        odds = (r / 1.5) ** power
+        assert scipy.stats.kstest((odds / (1 + odds)).numpy(), "uniform").pvalue > 1e-6
+
+    def test_density(self, dim, power):
+        law = Radial(dim, scale=1.5, center=(0.5,) * dim, power=power)
+        sphere = 2 * math.pi ** (dim / 2) / math.gamma(dim / 2)
+
+        def shell(t):  # over log r, where the law is the logistic one
+            r = math.exp(t)
+            x = torch.full((1, dim), 0.5, dtype=f64)
+            x[0, -1] += r
+            return sphere * r**dim * float(law.log_density(x).exp())
+
+        assert scipy.integrate.quad(shell, -12, 25, limit=200)[0] == pytest.approx(1, abs=1e-3)
+        spread = scipy.integrate.quad(lambda t: (t - math.log(1.5)) ** 2 * shell(t), -30, 40, limit=200)[0]
+        assert math.sqrt(spread) == pytest.approx(math.pi / math.sqrt(3) / power, rel=1e-2)
+
+    def test_description_and_centre(self, dim, power):
+        law = Radial(dim, scale=1.5, power=power)
+        assert law.config().get("power", 1.0) == power
+        assert law.same_as(Radial(dim, scale=1.5)) == (power == 1.0)
+        at_centre = float(law.log_density(torch.zeros(1, dim, dtype=f64)))
+        assert at_centre == pytest.approx({True: math.inf, False: -math.inf}[power < dim]) or power == dim
+
+
+def second_moments(law, h, n):
+    """Sample means of ``(h/p)^2`` over n points: the median of 15, for of an infinite mean no mean exists."""
+    found = []
+    for seed in range(15):
+        x = law.transport(torch.rand(n, law.dim, generator=seeded(100 + seed), dtype=f64))
+        found.append(float((h(x) / law.log_density(x).exp()).square().mean()))
+    return sorted(found)[7]
+
+
+def coulomb_energy(x, c=(0.0, 0.0)):
+    """``f^2 / r`` of a hydrogen function: its slowest decay and its singular point."""
+    r = (x - x.new_tensor(c)).norm(dim=1)
+    return torch.exp(-2 * r) / r
+
+
+def steep(x):
+    """An integrable singularity whose square is not: ``exp(-r) / r^(3/2)``."""
+    r = x.norm(dim=1)
+    return torch.exp(-r) / r**1.5
+
+
+@pytest.mark.parametrize(
+    ("law", "h", "finite"),
+    [
+        (Radial(2, scale=1.0), coulomb_energy, True),
+        (Radial(2, scale=0.2), coulomb_energy, True),  # a scale that is wrong by far
+        (Gaussian(2, scale=0.5), lambda x: torch.exp(-x.norm(dim=1)), False),  # its tail is too light
+        (Gaussian(2, scale=3.0), steep, False),  # it is bounded at the singular point
+        (Radial(2, scale=1.0, power=0.4), steep, True),  # density like 1/r^1.6 there
+        (two, lambda x: coulomb_energy(x, (1.0, 0.0)) + coulomb_energy(x, (-1.0, 0.0)), True),
+        (Radial(6, scale=2.0, power=4.5), lambda x: torch.exp(-x.norm(dim=1)), True),
+    ],
+)
+def test_variances_that_are_finite_and_others_that_grow_with_the_number_of_points(law, h, finite):
+    few, many = (second_moments(law, h, n) for n in (500, 64_000))
+    assert (many < 1.25 * few) == finite
+    assert finite or many > 2 * few
+
+
 def test_the_centre_of_a_radial_law_on_a_line_is_a_point_like_any_other():
     assert float(Radial(1, scale=1.0).log_density(torch.zeros(1, 1)).exp()) == pytest.approx(0.5)
     assert float(Radial(2, scale=1.0).log_density(torch.zeros(1, 2))) == math.inf

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from by_autograd import assert_jet, assert_live, assert_value_only, points, relative
+from torch.utils.flop_counter import FlopCounterMode
 
 from nbsvd._errors import ArgumentError
 from nbsvd.functions import (
@@ -97,6 +98,45 @@ def test_backward_through_the_jet_is_no_larger_than_through_the_values(disjoint)
     plain, through_jet = size(net(points(5, 2))), size(net.jet(points(5, 2)).value)
     assert through_jet < size(net.jet(points(5, 2), live=True).derivatives) / 2
     assert through_jet <= 2 * plain
+
+
+class TestForwardAndBack:
+    """Disjoint networks whose derivatives need no graph: one pass forward, one back."""
+
+    @pytest.mark.parametrize("features", [None, "learned"])
+    @pytest.mark.parametrize("dim", DIMS)
+    def test_it_is_the_jet_carried_forward(self, dim, features):
+        net = mlp(dim, features=None if features is None else wide_features(dim), widths=(6, 5, 4))
+        x = points(7, dim)
+        ours, carried = net.jet(x), net.jet(x, live=True)
+        assert relative(ours.value, carried.value) <= 1e-13
+        assert relative(ours.derivatives, carried.derivatives) <= 1e-12
+        with torch.no_grad():
+            assert torch.equal(net.jet(x).derivatives, ours.derivatives)
+
+    def test_values_are_differentiated_by_the_points_too(self):
+        net, x = mlp(2), points(5, 2).requires_grad_()
+        ours = torch.autograd.grad(net.jet(x).value.square().sum(), x)[0]
+        theirs = torch.autograd.grad(net(x).square().sum(), x)[0]
+        assert relative(ours, theirs) <= 1e-13
+
+    def test_the_laplacian_and_its_gradient_cost_no_product(self):
+        """Value, d slopes, one pass back and one product for the weights: d + 3 of the size of a layer."""
+        B, n, L, d = 32, 16, 3, 3
+        net = MLP(L, d, widths=(n, n, n, n), generator=seeded())
+        x = torch.randn(B, d, generator=seeded())
+        with FlopCounterMode(display=False) as counter:
+            net.jet(x).value.sum().backward()
+        layers = 3 * (d + 3) * 2 * L * B * n * n
+        ends = 5 * 2 * L * B * n * d  # first layer and last slopes, head: linear in the width
+        assert layers <= counter.get_total_flops() <= layers + ends
+
+    def test_second_derivatives_are_refused(self):
+        net = mlp(2)
+        loss = net.jet(points(5, 2)).value.square().sum()
+        slopes = torch.autograd.grad(loss, net.head.weight, create_graph=True)[0]
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            slopes.sum().backward()
 
 
 def test_disjoint_networks_are_separate_perceptrons():

@@ -130,11 +130,17 @@ def test_options_of_a_problem_from_the_command_line(unchecked):
 
 @pytest.mark.slow
 def test_four_coupled_oscillators_are_learned():
-    """No classical grid has four dimensions at this accuracy; here a normal law and Sobol points do."""
+    """No classical grid has four dimensions at this accuracy; here three thousand points at a time do.
+
+    The law of the points and the decay are found, whatever a problem declares, and the form of a round is
+    exact on its points for exact functions. With a normal law and the weak form it was 3e-2.
+    """
     K = stiffness(4)[0].tolist()
     result = nbsvd.solve(
         nbsvd.problems.oscillator(K=K), k=2, method="varpro", steps=60, batch_size=3000, progress=False
     )
     errors = result.errors()
-    assert errors["relative_max"] < 1e-2
-    assert errors["relative_max"] < result.control["relative_max"]
+    assert errors["relative_max"] < 3e-4
+    assert errors["relative_max"] < result.control["relative_max"] / 10
+    assert (result.stderr < 3e-4 * result.values.abs()).all()
+    assert result.info["frame"]["place"]["power"] > 1.5

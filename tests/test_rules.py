@@ -1,13 +1,25 @@
 """Quadrature rules: exact values, and random copies that differ and stay accurate."""
 
+import itertools
 import math
 
 import pytest
 import torch
 
 from nbsvd._errors import ArgumentError
-from nbsvd.measures import BoxRule, HermiteRule, LineRule, PolarRule, SphericalRule, SquareRule
-from nbsvd.measures.rules import gauss_legendre, radial_nodes
+from nbsvd.exact import Oscillator
+from nbsvd.measures import (
+    BoxRule,
+    HermiteRule,
+    Lebesgue,
+    LineRule,
+    PolarRule,
+    Radial,
+    SparseRule,
+    SphericalRule,
+    SquareRule,
+)
+from nbsvd.measures.rules import gauss_legendre, radial_nodes, sparse_hermite
 
 f64 = torch.float64
 
@@ -152,3 +164,59 @@ def test_square_rule_ends_at_the_walls():
 def test_hermite_rule_in_four_dimensions_is_refused(unchecked):
     with pytest.raises(ArgumentError, match=r"dim: got 4; expected at most 3\. Use Sobol points"):
         HermiteRule(4, 1.0)(100, None)
+
+
+def moment(powers):
+    """The mean of a monomial under the standard normal law: a product of double factorials."""
+    odd = [math.prod(range(1, p, 2)) for p in powers]
+    return 0.0 if any(p % 2 for p in powers) else float(math.prod(odd))
+
+
+class TestSparseRule:
+    @pytest.mark.parametrize(("dim", "level"), [(1, 4), (2, 1), (2, 5), (3, 4), (4, 3), (6, 3), (10, 2)])
+    def test_it_is_exact_to_its_degree_and_no_further(self, dim, level):
+        x, q = sparse_hermite(dim, level)
+        degree = 2 * level - 1
+        for axes in itertools.combinations_with_replacement(range(dim + 1), degree):  # axis dim: a factor 1
+            powers = [axes.count(i) for i in range(dim)]
+            found = float((q * x.pow(x.new_tensor(powers)).prod(1)).sum())
+            assert found == pytest.approx(moment(powers), abs=1e-10), powers
+        missed = float((q * x[:, 0] ** (2 * level)).sum())
+        assert abs(missed - moment([2 * level])) > 0.5
+
+    def test_few_nodes_each_but_once_some_of_negative_weight(self):
+        x, q = sparse_hermite(6, 4)
+        assert len(x) == 389  # a product of four points on each axis has 4096
+        assert float(torch.pdist(x).min()) > 1e-3
+        assert float(q.sum()) == pytest.approx(1)
+        assert float(q.min()) < 0
+
+    def test_place_size_and_number(self):
+        rule = SparseRule(5, scale=0.5, mean=(1.0, 2.0, 3.0, 4.0, 5.0))
+        assert [len(rule(n)[0]) for n in (1, 10, 11, 60, 61)] == [1, 1, 11, 11, 61]
+        for generator in (None, torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)):
+            x, w = rule(100, generator)
+            assert float((w * x[:, 1]).mean()) == pytest.approx(2)
+            assert float((w * (x[:, 1] - 2) ** 2 * (x[:, 4] - 5) ** 2).mean()) == pytest.approx(1 / 16)
+
+    def test_random_copies_differ(self):
+        rule, generator = SparseRule(4), torch.Generator().manual_seed(0)
+        a, b = rule(100, generator)[0], rule(100, generator)[0]
+        assert not torch.allclose(a, b)
+        assert torch.equal(rule(100, torch.Generator().manual_seed(0))[0], a)
+
+    def test_gram_matrix_and_energies_of_an_oscillator_in_six_dimensions(self):
+        """Products of its functions are polynomials times a normal density, which this rule knows exactly."""
+        K = torch.eye(6, dtype=f64).tolist()
+        exact = Oscillator(K)
+        x, w = SparseRule(6, scale=math.sqrt(0.5))(500)
+        f = exact.functions(x, 7)
+        w = w * math.pi**3 * torch.exp((x * x).sum(1)) / len(x)
+        torch.testing.assert_close(f.t() @ (w[:, None] * f), torch.eye(7, dtype=f64))
+        potential = (w * (x * x).sum(1) * f[:, 0] ** 2).sum()
+        assert float(potential) == pytest.approx(3.0)  # half of the ground state's energy
+
+    def test_it_makes_no_nodes(self, unchecked):
+        measure = Lebesgue(Radial(4, scale=1.0), rule=SparseRule(4))
+        with pytest.raises(ArgumentError, match=r"rule: got negative weights; expected .* Sum over a sparse"):
+            measure.nodes(100, kind="quadrature")

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import nbsvd
 from nbsvd import TrainingDiverged
+from nbsvd.measures import Uniform
 from nbsvd.training import SOAP, Settings, Trainer, train, trainer
+from nbsvd.training.average import Average
+from nbsvd.training.draws import STOCK, Drawn, batches
 from nbsvd.training.optimizers import make_optimizer
 
 
@@ -123,6 +126,23 @@ def test_the_average_is_that_of_torch():
     for w in seen[1:]:
         average = 0.9 * average + 0.1 * w
     torch.testing.assert_close(done.averaged.module.w.detach(), average)
+
+
+def test_the_average_in_one_call_is_torch_s_own():
+    """Parameters and buffers, over updates of a module that has both."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).double()
+    ours, theirs = Average(model, 0.9), AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        with torch.no_grad():
+            for p in model.parameters():
+                p += torch.rand(p.shape, generator=generator, dtype=p.dtype)
+        model(torch.rand(5, 2, generator=generator, dtype=torch.float64))
+        ours.update_parameters(model)
+        theirs.update_parameters(model)
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    for name, tensor in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], tensor)
 
 
 def test_it_minimises():
@@ -269,6 +289,47 @@ def test_same_seed_same_result_to_the_bit(options):
     ours, theirs = first.right_model.state_dict(), second.right_model.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert not torch.equal(first.values, other.values)
+
+
+class TestDraws:
+    def test_independent_points_come_in_one_call_for_many_steps(self):
+        law, calls = Uniform((0.0, 0.0), (1.0, 1.0)), []
+        draw = law.nodes
+        law.nodes = lambda n, **options: calls.append(n) or draw(n, **options)
+        size = STOCK // 4
+        steps = batches(law, size, "iid", torch.Generator().manual_seed(0))
+        drawn = [next(steps) for _ in range(6)]
+        assert calls == [STOCK, STOCK]
+        assert all(len(nodes) == size and nodes.kind == "iid" for nodes in drawn)
+        assert len({nodes.x[0, 0].item() for nodes in drawn}) == 6
+        whole = draw(STOCK, kind="iid", generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+        assert torch.equal(torch.cat([nodes.x for nodes in drawn[:4]]), whole.x)
+
+    @pytest.mark.parametrize("kind", ["sobol", "quadrature"])
+    def test_points_that_belong_together_are_made_for_each_step(self, kind):
+        law = Uniform((0.0, 0.0), (1.0, 1.0))
+        generators = [torch.Generator().manual_seed(3) for _ in range(2)]
+        steps = batches(law, 16, kind, generators[0], dtype=torch.float64)
+        for _ in range(3):
+            nodes, alone = next(steps), law.nodes(16, kind=kind, generator=generators[1])
+            assert torch.equal(nodes.x, alone.x)
+            assert torch.equal(nodes.weights, alone.weights)
+
+    def test_a_batch_larger_than_the_stock(self):
+        steps = batches(Uniform(), STOCK + 1, "iid", torch.Generator().manual_seed(0))
+        assert len(next(steps)) == STOCK + 1
+
+    def test_held_nodes_stay_in_place(self):
+        steps = batches(Uniform(), 4, "iid", torch.Generator().manual_seed(0))
+        loss = Drawn(lambda model, nodes: nodes.x.sum(), lambda: (next(steps),), fixed=True)
+        values = []
+        for _ in range(3):
+            loss.refill()
+            place = loss.held[0].x.data_ptr()
+            values.append(loss(Numbers()).item())
+            assert loss.held[0].x.data_ptr() == place
+        again = batches(Uniform(), 4, "iid", torch.Generator().manual_seed(0))
+        assert values == [next(again).x.sum().item() for _ in range(3)]
 
 
 def test_no_global_state_is_touched_or_read(unchecked):  # the check itself draws from Python's random

@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+# Above this softplus is its argument to rounding. Torch's own choice, 20, cuts the second derivative off.
+SOFTPLUS_LINEAR = 50.0
+
 # The first and, for order 2, the second derivative, from the argument and the value.
 Derivatives = Callable[..., tuple[Tensor, Tensor | None]]
 
@@ -21,7 +24,11 @@ def _tanh(a: Tensor, y: Tensor, order: int = 2) -> tuple[Tensor, Tensor | None]:
 
 
 def _softplus(a: Tensor, y: Tensor, order: int = 2) -> tuple[Tensor, Tensor | None]:
-    first = torch.sigmoid(a)
+    if torch.compiler.is_compiling():
+        e = _bounded_exp(a)
+        first = e / (1 + e)
+    else:
+        first = torch.sigmoid(a)
     return first, torch.addcmul(first, first, first, value=-1) if order == 2 else None
 
 
@@ -48,7 +55,14 @@ def _tanh_value(a: Tensor) -> Tensor:
 
 
 def _softplus_value(a: Tensor) -> Tensor:
-    return functional.softplus(a, threshold=50.0)  # torch's default threshold cuts the second derivative off
+    if torch.compiler.is_compiling():
+        return torch.where(a > SOFTPLUS_LINEAR, a, torch.log1p(_bounded_exp(a)))
+    return functional.softplus(a, threshold=SOFTPLUS_LINEAR)
+
+
+def _bounded_exp(a: Tensor) -> Tensor:
+    """Return the exponential that value and derivative share where a compiler fuses the two."""
+    return torch.exp(a.clamp_max(SOFTPLUS_LINEAR))
 
 
 def _silu_value(a: Tensor) -> Tensor:

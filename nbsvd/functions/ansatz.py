@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nbsvd._errors import require
+from nbsvd.functions.features import center_of, length_of
 from nbsvd.functions.jet import Jet, Pointwise, Real, deriving, dtype_name, hold, jet_of, squared_radius
 
 
@@ -52,14 +53,8 @@ class BoxFactor(Factor):
 
     def __init__(self, half_width: Real, *, center: Sequence[Real] | None = None) -> None:
         super().__init__()
-        require(
-            math.isfinite(half_width) and half_width > 0,
-            "half_width",
-            got=half_width,
-            expected="a positive length",
-        )
-        self.half_width = float(half_width)
-        self.register_buffer("center", None if center is None else torch.tensor([float(c) for c in center]))
+        self.half_width = length_of("half_width", half_width)
+        self.register_buffer("center", center_of(center))
 
     def config(self) -> dict[str, Any]:
         """Describe the factor."""
@@ -104,6 +99,9 @@ class DecayFactor(Factor):
         smooth: s, the radius inside which the factor is flat; ``length`` unless given.
         learned: whether the decay length is a parameter.
 
+    Raises:
+        ArgumentError: a length that is not positive and finite, a centre that is not finite.
+
     Example:
         >>> DecayFactor(2.0)(torch.zeros(1, 3))
         tensor([[1.]])
@@ -121,12 +119,10 @@ class DecayFactor(Factor):
         learned: bool = False,
     ) -> None:
         super().__init__()
-        require(math.isfinite(length) and length > 0, "length", got=length, expected="a positive length")
-        smooth = length if smooth is None else smooth
-        require(math.isfinite(smooth) and smooth > 0, "smooth", got=smooth, expected="a positive length")
-        self.smooth, self.learned = float(smooth), learned
+        length = length_of("length", length)
+        self.smooth, self.learned = length if smooth is None else length_of("smooth", smooth), learned
         hold(self, "log_length", torch.tensor(math.log(length)), learned)
-        self.register_buffer("center", None if center is None else torch.tensor([float(c) for c in center]))
+        self.register_buffer("center", center_of(center))
 
     def config(self) -> dict[str, object]:
         """Describe the factor."""
@@ -169,6 +165,9 @@ class GaussianFactor(Factor):
         center: c, the origin unless given.
         learned: whether the scale is a parameter.
 
+    Raises:
+        ArgumentError: a scale that is not positive and finite, a centre that is not finite.
+
     Example:
         >>> GaussianFactor(1.0)(torch.zeros(1, 2))
         tensor([[1.]])
@@ -179,10 +178,10 @@ class GaussianFactor(Factor):
 
     def __init__(self, scale: Real, *, center: Sequence[Real] | None = None, learned: bool = False) -> None:
         super().__init__()
-        require(math.isfinite(scale) and scale > 0, "scale", got=scale, expected="a positive length")
+        scale = length_of("scale", scale)
         self.learned = learned
         hold(self, "log_scale", torch.tensor(math.log(scale)), learned)
-        self.register_buffer("center", None if center is None else torch.tensor([float(c) for c in center]))
+        self.register_buffer("center", center_of(center))
 
     def config(self) -> dict[str, object]:
         """Describe the factor."""

@@ -12,6 +12,7 @@ which the strong form can't see.
 """
 
 import math
+import numbers
 from collections.abc import Sequence
 
 import torch
@@ -47,7 +48,8 @@ class Features(Pointwise):
         generator: source of the wave vectors, needed for ``fourier > 0``.
 
     Raises:
-        ArgumentError: a scale that is not positive, a cusp on a line or of the wrong dimension.
+        ArgumentError: a scale that is not positive and finite, a cusp on a line or of the wrong dimension, a
+            centre that is not finite.
 
     Example:
         >>> features = Features(2, scales=[1.0, 4.0], cusps=[(0.0, 0.0)])
@@ -75,10 +77,11 @@ class Features(Pointwise):
     ) -> None:
         super().__init__()
         require(
-            len(scales) > 0 and all(math.isfinite(s) and s > 0 for s in scales),
+            isinstance(scales, Sequence) and len(scales) > 0 and all(map(is_length, scales)),
             "scales",
-            got=list(scales),
+            got=repr(scales),
             expected="one or more positive lengths",
+            remedy="Give the sizes of the functions in the units of x, such as scales=[0.5, 2.0].",
         )
         require(
             not cusps or dim > 1,
@@ -88,13 +91,20 @@ class Features(Pointwise):
             remedy="There the second derivative of |x| is a point mass, which the strong form misses.",
         )
         require(
-            all(len(c) == dim for c in cusps),
+            all(len(c) == dim and all(map(math.isfinite, c)) for c in cusps),
             "cusps",
             got=[list(c) for c in cusps],
-            expected=f"points of {dim} coordinates",
+            expected=f"points of {dim} finite coordinates",
+            remedy="Give each as a sequence of numbers, one for each dimension.",
         )
         center = [0.0] * dim if center is None else [float(c) for c in center]
-        require(len(center) == dim, "center", got=center, expected=f"{dim} coordinates")
+        require(
+            len(center) == dim and all(map(math.isfinite, center)),
+            "center",
+            got=center,
+            expected=f"{dim} finite coordinates",
+            remedy="Leave it out for the origin.",
+        )
         require(fourier >= 0, "fourier", got=fourier, expected="a number of waves, zero or more")
         require(
             fourier == 0 or generator is not None,
@@ -250,6 +260,17 @@ class Joined(Pointwise):
         return concatenate(jets)
 
 
+def is_length(value: object) -> bool:
+    """Tell whether something is a positive and finite number.
+
+    Example:
+        >>> is_length(2), is_length(0.0), is_length(math.inf), is_length("2"), is_length(True)
+        (True, False, False, False, False)
+    """
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return number and 0 < value < math.inf  # type: ignore[operator]
+
+
 def inverted(frame: list[list[float]], dim: int) -> Tensor:
     """Return the inverse of a frame, or refuse it."""
     square = len(frame) == dim and all(len(row) == dim for row in frame)
@@ -258,3 +279,30 @@ def inverted(frame: list[list[float]], dim: int) -> Tensor:
     require(fine, "frame", got=frame, expected=f"an invertible matrix, shape ({dim}, {dim})")
     inverse: Tensor = torch.linalg.inv(A).float()
     return inverse
+
+
+def length_of(argument: str, value: Real) -> float:
+    """Return a positive and finite length, or refuse it."""
+    require(
+        is_length(value),
+        argument,
+        got=repr(value),
+        expected="a positive length",
+        remedy="Give a size in the units of x, such as 2.0.",
+    )
+    return float(value)
+
+
+def center_of(center: Sequence[Real] | None) -> Tensor | None:
+    """Return a centre as a tensor, or refuse one that is not finite."""
+    if center is None:
+        return None
+    c = [float(entry) for entry in center]
+    require(
+        all(map(math.isfinite, c)),
+        "center",
+        got=c,
+        expected="finite coordinates",
+        remedy="Leave it out for the origin.",
+    )
+    return torch.tensor(c)

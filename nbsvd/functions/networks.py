@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nbsvd._errors import nearest, require
 from nbsvd.functions.activations import ACTIVATIONS
+from nbsvd.functions.adjoint import DisjointJet
 from nbsvd.functions.features import Features, Joined
 from nbsvd.functions.jet import Jet, Pointwise, Real, check_points, deriving, dtype_name
 
@@ -178,11 +179,26 @@ class MLP(Pointwise):
 
     def jet(self, x: Float[Tensor, "B d"], *, live: bool = False, order: int = 2) -> Jet:
         """Return values, gradients and, for order 2, Laplacians of all components."""
+        if self.disjoint and order == 2 and not live:
+            return self._disjoint_jet(x)
         out = self.head.jet(self.trunk_jet(x, live=live, order=order))
         if self.disjoint:
             derivatives = out.derivatives.squeeze(-1).permute(1, 2, 0)
             return Jet(out.value.squeeze(-1).t(), derivatives, out.live, order)
         return Jet(out.value[0], out.derivatives[0], out.live, order)
+
+    def _disjoint_jet(self, x: Tensor) -> Jet:
+        """Return the jet of networks with one output each, whose derivatives need no graph."""
+        check_points(x, self.dim)
+        inputs = None if self.features is None else self.features.jet(x)
+        layers = [p for layer in (*self.hidden, self.head) for p in (layer.weight, layer.bias)]
+        value, derivatives = DisjointJet.apply(  # type: ignore[no-untyped-call]
+            x if inputs is None else inputs.value,
+            None if inputs is None else inputs.derivatives,
+            self.activation,
+            *layers,
+        )
+        return Jet(value.t(), derivatives.permute(2, 1, 0))
 
     def first_basis(self, x: Float[Tensor, "B d"]) -> Float[Tensor, "B H"]:
         """Return the first network's last hidden layer and the constant, ``H = basis_size`` functions."""

@@ -17,6 +17,7 @@ from nbsvd.measures.rules import HermiteRule as HermiteRule
 from nbsvd.measures.rules import LineRule as LineRule
 from nbsvd.measures.rules import PolarRule as PolarRule
 from nbsvd.measures.rules import Rule as Rule
+from nbsvd.measures.rules import SparseRule as SparseRule
 from nbsvd.measures.rules import SphericalRule as SphericalRule
 from nbsvd.measures.rules import SquareRule as SquareRule
 from nbsvd.measures.stretched import CellsRule as CellsRule

@@ -185,6 +185,13 @@ class Measure(ABC):
         limits = torch.finfo(dtype)
         if kind == "quadrature":
             x, weights = self.rule(n, generator)
+            require(
+                not bool((weights < 0).any()),
+                "rule",
+                got="negative weights",
+                expected="a rule whose weights are positive: Gram matrices on its nodes must be, too",
+                remedy="Sum over a sparse rule's nodes yourself: x, w = rule(n); (w * h(x)).mean().",
+            )
             kept = weights >= limits.tiny
             if not bool(kept.all()):
                 x, weights = x[kept], weights[kept] * (int(kept.sum()) / len(kept))

@@ -250,17 +250,23 @@ class TruncatedGaussian(Law):
 
 
 class Radial(Law):
-    r"""A law around a centre: uniform direction, radius ``r = scale u / (1 - u)`` with u uniform.
+    r"""A law around a centre: uniform direction, radius ``r = scale (u / (1 - u))^(1/a)`` with u uniform.
 
-    .. math:: p(x) = \frac{s}{(s + r)^2} \, \frac{1}{|S^{d-1}| \, r^{d-1}}, \qquad r = |x - c|
+    .. math:: p(x) = \frac{a \, (r/s)^{a-1}}{s \, (1 + (r/s)^a)^2} \, \frac{1}{|S^{d-1}| \, r^{d-1}},
+        \qquad r = |x - c|
 
-    The density grows like ``r^{1-d}`` at the centre, so that ``f^2 / r`` keeps a finite variance there, and
-    the tail is heavy, so that no mode decays more slowly than the law.
+    The density goes like ``r^{a-d}`` at the centre. With a = 1, as long as no other power is given, it grows
+    there, so that ``f^2 / r`` keeps a finite variance in every dimension from two on (a smaller than 2d - 2
+    is enough for that); with a = d it is bounded. The tail falls like a power, so that no function that
+    decays exponentially decays more slowly than the law. In many dimensions all of a function lies at nearly
+    one radius, and only a large a puts the points there: ``log r`` has standard deviation
+    ``pi / (sqrt(3) a)``.
 
     Arguments:
         dim: dimension d.
         scale: the median radius s, in the units of x.
         center: c, the origin unless given.
+        power: a.
 
     Example:
         >>> law = Radial(2, scale=3.0)
@@ -269,9 +275,12 @@ class Radial(Law):
         3.0
     """
 
-    def __init__(self, dim: int, *, scale: Real, center: Sequence[Real] | None = None) -> None:
+    def __init__(
+        self, dim: int, *, scale: Real, center: Sequence[Real] | None = None, power: Real = 1.0
+    ) -> None:
         require(dim >= 1, "dim", got=dim, expected="at least 1")
         self.dim, self.scale = dim, positive("scale", scale)
+        self.power = positive("power", power, "a positive number")
         self._center = (0.0,) * dim if center is None else tuple(float(c) for c in center)
         require(
             len(self._center) == dim and all(map(math.isfinite, self._center)),
@@ -293,14 +302,20 @@ class Radial(Law):
 
     def config(self) -> dict[str, object]:
         """Describe the law."""
-        return {"name": "Radial", "dim": self.dim, "scale": self.scale, "center": list(self.center)}
+        plain = {"name": "Radial", "dim": self.dim, "scale": self.scale, "center": list(self.center)}
+        return plain if self.power == 1 else plain | {"power": self.power}
+
+    def _radius(self, u: Tensor, rest: Tensor) -> Tensor:
+        """Return ``scale (u / rest)^(1/a)``, for ``rest = 1 - u``."""
+        odds = u / rest.clamp_min(1e-15)
+        return self.scale * (odds if self.power == 1 else odds ** (1 / self.power))
 
     def transport(self, u: Tensor) -> Tensor:
         """Use the first uniform number for the radius and the rest for the direction."""
         if self.dim == 1:
             t = 2 * u - 1
-            return self.center[0] + self.scale * t / (1 - t.abs())
-        r = self.scale * u[:, :1] / (1 - u[:, :1])
+            return self.center[0] + t.sign() * self._radius(t.abs(), 1 - t.abs())
+        r = self._radius(u[:, :1], 1 - u[:, :1])
         if self.dim == 2:
             phi = 2 * math.pi * u[:, 1]
             direction = torch.stack([torch.cos(phi), torch.sin(phi)], 1)
@@ -313,16 +328,17 @@ class Radial(Law):
             length = z.norm(dim=1, keepdim=True)
             direction = z / length
             q = torch.special.gammainc(torch.full_like(length, self.dim / 2), length**2 / 2)
-            r = self.scale * q / (1 - q).clamp_min(1e-15)
+            r = self._radius(q, 1 - q)
         return direction * r + u.new_tensor(self.center)
 
     def log_density(self, x: Tensor) -> Tensor:
-        """Return the log-density; it is infinite at the centre itself for d > 1."""
+        """Return the log-density; it is infinite at the centre itself for a < d."""
         check_points(x, self.dim)
-        r = (x - x.new_tensor(self.center)).norm(dim=1)
-        radial = math.log(self.scale) - 2 * torch.log(self.scale + r) - self.log_sphere
-        # on a line the centre is a point like any other, and 0 log 0 would be NaN there
-        return radial if self.dim == 1 else radial - (self.dim - 1) * torch.log(r)
+        a, d = self.power, self.dim
+        t = torch.log((x - x.new_tensor(self.center)).norm(dim=1) / self.scale)
+        radial = math.log(a) - d * math.log(self.scale) - 2 * torch.nn.functional.softplus(a * t)
+        # for a = d the centre is a point like any other, and 0 log 0 would be NaN there
+        return radial - self.log_sphere + (0 if a == d else (a - d) * t)
 
     def lebesgue_rule(self) -> Rule | None:
         """Return the rule in line, polar or spherical coordinates around the centre."""

@@ -93,9 +93,10 @@ class StretchedRule:
     """A rule for Lebesgue measure under the map ``x = c + A (y - c)``.
 
     Example:
+        >>> from math import pi
         >>> from nbsvd.measures import PolarRule
         >>> x, w = StretchedRule(PolarRule(1.0), (0.0, 0.0), ((3.0, 0.0), (0.0, 1.0)))(640, None)
-        >>> round(float((w * torch.exp(-((x[:, 0] / 3) ** 2) - x[:, 1] ** 2)).mean()) / math.pi, 6)
+        >>> round(float((w * torch.exp(-((x[:, 0] / 3) ** 2) - x[:, 1] ** 2)).mean()) / pi, 6)
         3.0
     """
 
@@ -127,6 +128,7 @@ class CellsRule:
     (1988) 2547, with two iterations of the cubic in place of three.
 
     Example:
+        >>> from math import pi
         >>> from nbsvd.measures import PolarRule
         >>> centers = ((-1.0, 0.0), (1.0, 0.0))
         >>> rule = CellsRule(centers, tuple(PolarRule(1.0, c) for c in centers))

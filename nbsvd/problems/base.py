@@ -1,13 +1,18 @@
 """A problem: an operator, the measure its functions live on, and the answer if there is one."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+import torch
 
 from nbsvd._errors import require
 from nbsvd.exact import Exact
 from nbsvd.functions import Factor
-from nbsvd.measures import Measure
+from nbsvd.measures import Law, Lebesgue, Measure
 from nbsvd.operators import Operator
+
+NEAR = 1e-6  # of the length of a law: how far from a point its density may vanish
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Problem:
 
     Raises:
         ArgumentError: no operator, or no measure from either side; a measure or an exact answer that does not
-            fit.
+            fit; a singular point of the operator that is no point of the domain.
 
     Example:
         >>> from nbsvd.measures import Lebesgue, Radial
@@ -82,6 +87,7 @@ class Problem:
             expected="a Factor",
             remedy="Such as DecayFactor, GaussianFactor, BoxFactor, or a product of them.",
         )
+        check_singular_points(self.operator, measure)
         object.__setattr__(self, "measure", measure)
         if self.measure_y is None:
             both = measure is not own and self.operator.self_adjoint  # one space, one measure
@@ -111,3 +117,34 @@ class Problem:
         """Reference measure of the left functions."""
         assert self.measure_y is not None
         return self.measure_y
+
+
+def check_singular_points(operator: Operator, measure: Measure) -> None:
+    """Refuse declared singular points that are no points of the domain: where no node ever comes.
+
+    The domain is where the sampling law has a density, at the point or beside it: a law may have a zero of
+    its density there. Of a measure without one only dimensions are compared.
+    """
+    points, dim = operator.singular_points, measure.dim
+    require(
+        all(len(point) == dim and all(map(math.isfinite, point)) for point in points),
+        "singular_points",
+        got=[list(point) for point in points],
+        expected=f"points of {dim} finite coordinates, as those of the measure",
+        remedy=f"Give each point as {dim} numbers: singular_points=[{[0.0] * dim}].",
+    )
+    law = measure.law if isinstance(measure, Lebesgue) else measure
+    if not points or not isinstance(law, Law):
+        return
+    step = NEAR * (law.length or 1.0) * torch.cat([torch.eye(dim), -torch.eye(dim), torch.zeros(1, dim)])
+    near = torch.tensor(points, dtype=torch.float64)[:, None] + step
+    density = law.log_density(near.flatten(0, 1)).unflatten(0, near.shape[:2]).amax(1)
+    outside = [list(point) for point, p in zip(points, density.tolist(), strict=True) if p == -math.inf]
+    require(
+        not outside,
+        "singular_points",
+        got=f"{outside[0] if outside else None}, outside the domain of {type(law).__name__}",
+        expected="points where the measure has nodes",
+        remedy="Leave out what lies outside, or choose a law that reaches there, such as Radial, or Uniform "
+        "with wider corners.",
+    )

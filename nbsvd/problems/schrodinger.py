@@ -10,7 +10,7 @@ from torch import Tensor
 from nbsvd._errors import nearest, require
 from nbsvd.exact import Hydrogen2D, Hydrogen2DBox, Hydrogen3D, InfiniteWell, Oscillator
 from nbsvd.functions import BoxFactor, DecayFactor, GaussianFactor
-from nbsvd.measures import Gaussian, Lebesgue, Radial, SquareRule, TruncatedGaussian, Uniform
+from nbsvd.measures import Lebesgue, Radial, SquareRule, TruncatedGaussian, Uniform
 from nbsvd.operators import Schrodinger
 from nbsvd.problems.base import Problem
 
@@ -104,7 +104,8 @@ def oscillator(
     unshifted values.
 
     Only centre and size of the functions are declared here, by the slowest frequency; their axes, if K has
-    any, are not. In four dimensions and more there is no quadrature rule, and nodes come from a normal law.
+    any, are not. In four dimensions and more there is no quadrature rule, and nodes come from a law whose
+    radii are as sharp as those of the functions.
 
     Arguments:
         frequencies: the omegas of uncoupled oscillators along the axes, ``(d,)``; three of 1 unless given.
@@ -150,7 +151,9 @@ def oscillator_problem(
         return (((x - x.new_tensor(c)) @ axes.to(x) * omega.to(x)) ** 2).sum(1)
 
     length = 1 / math.sqrt(min(exact.frequencies))  # the width of the slowest ground state
-    law = Radial(dim, scale=2 * length, center=c) if dim <= 3 else Gaussian(dim, scale=length, mean=c)
+    # Beyond three dimensions points must lie where functions with few quanta do: at nearly one radius.
+    radius, power = (2 * length, 1.0) if dim <= 3 else (length * math.sqrt(dim / 2 + 1), 0.75 * dim)
+    law = Radial(dim, scale=radius, center=c, power=power)
     given = {"frequencies": frequencies} if K is None else {"K": K}
     plain = {key: torch.as_tensor(value, dtype=torch.float64).tolist() for key, value in given.items()}
     return Problem(

@@ -144,7 +144,19 @@ def replicate(
 
 
 def standard_error(parts: Sequence[Moments]) -> Float[Tensor, " L"]:
-    """Return the standard error of the mean quotient over replicates, zero for one exact set."""
+    """Return the standard error of the mean quotient over replicates, zero for one exact set.
+
+    Sampled replicates are independent, and the error of their mean has this size: ``value +- 2.36 error``
+    covers what infinitely many nodes would give in 95 of 100 runs (Student's t with 7 degrees of freedom for
+    8 replicates). The randomly turned and stretched copies of a rule share a part of their error; for them
+    the number tells its size, but no rate.
+
+    Example:
+        >>> one = torch.ones(1, 1)
+        >>> parts = [Moments(one, one, c * one) for c in (0.9, 1.1)]
+        >>> standard_error(parts)
+        tensor([0.1000])
+    """
     q = torch.stack([p.quotients() for p in parts])
     return torch.zeros_like(q[0]) if len(parts) == 1 else q.std(0) / len(parts) ** 0.5
 

@@ -1,7 +1,7 @@
 """What the caller of ``solve`` chose, checked before any work is done."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from inspect import signature
 from typing import Any
 
@@ -23,6 +23,9 @@ OBJECTIVES = ("lora", "omm")
 NESTINGS = ("joint", "sequential", "none")
 WARM_STARTS = ("ritz",)
 NETWORK_OPTIONS = tuple(name for name in signature(MLP).parameters if name not in ("L", "dim", "generator"))
+
+LEAVE_OUT = "Leave it out, or use method='sgd'."
+UNCHOSEN = {f.name: f.default for f in fields(Settings)}
 
 NetworkMaker = Callable[[torch.Generator], nn.Module]
 
@@ -117,12 +120,22 @@ def check_choices(
         expected="False: only steps of stochastic gradients on functions are compiled",
         remedy="Leave it out.",
     )
+    check_network(network, matrix)
+    check_kinds(problem, settings)
     if method == "varpro":
         check_varpro(matrix, objective, nested.kind, preset, warm_start, dtype)
+        check_trunk(k, network)
+        check_unused(settings)
         dtype = torch.float64
     else:
-        check_nodes(problem, settings)
-    check_network(network, matrix)
+        check_moment(problem, settings)
+        require(
+            settings.spectral is None,
+            "spectral",
+            got=f"{settings.spectral!r}, with method={method!r}",
+            expected="None: only method='varpro' has a choice of functions of the values",
+            remedy="Leave it out, or use method='varpro'.",
+        )
     check_callbacks(callbacks)
     dtype = torch.float64 if matrix else dtype or torch.float32
     # A matrix leaves the device alone, so that one without float64 is no hindrance.
@@ -159,8 +172,44 @@ def check_varpro(
         ("warm_start", warm_start is None, "None", "'ritz': the heads are Ritz solutions throughout"),
         ("dtype", dtype not in (None, torch.float64), str(dtype), "torch.float64"),
     ):
-        remedy = "Leave it out, or use method='sgd'."
+        remedy = "Use eigsh or svds with method='sgd'." if matrix else LEAVE_OUT
         require(not wrong, argument, got=f"{got}, with method='varpro'", expected=expected, remedy=remedy)
+
+
+def check_trunk(k: int, network: Any) -> None:
+    """Refuse a network whose heads have no basis in common, or one too small, for heads in closed form."""
+    if not isinstance(network, Mapping):
+        return
+    require(
+        not network.get("disjoint", False),
+        "network",
+        got="{'disjoint': True}, with method='varpro'",
+        expected="one trunk, whose functions all heads combine",
+        remedy=LEAVE_OUT,
+    )
+    widths = network.get("widths", ())
+    last = whole_number(widths[-1]) if isinstance(widths, Sequence) and len(widths) > 0 else None
+    if last is not None:
+        require(
+            k <= last + 1,
+            "k",
+            got=f"{k} with {last + 1} functions to combine: the last hidden layer and the constant",
+            expected=f"at most {last + 1}",
+            remedy="Widen the last hidden layer, best to a few times k: network={'widths': (32, 256)}.",
+        )
+
+
+def check_unused(settings: Settings) -> None:
+    """Refuse settings of stochastic gradients, which a quasi-Newton method without batches has no use for."""
+    for name in ("moment", "optimizer", "lr", "warmup", "ema", "report_every"):
+        given = getattr(settings, name)
+        require(
+            given == UNCHOSEN[name],
+            name,
+            got=f"{given!r}, with method='varpro'",
+            expected="none: it belongs to steps of stochastic gradients",
+            remedy=LEAVE_OUT,
+        )
 
 
 def check_callbacks(callbacks: Any) -> None:
@@ -252,8 +301,8 @@ def unfit_for_omm(what: str) -> ArgumentError:
     )
 
 
-def check_nodes(problem: Problem, settings: Settings) -> None:
-    """Refuse nodes that a measure can't place, and an estimator that is wrong for them."""
+def check_kinds(problem: Problem, settings: Settings) -> None:
+    """Refuse nodes that a measure can't place."""
     for measure in (problem.measure, problem.left_measure):
         kind = settings.kind or measure.training_kind
         if kind in KINDS and kind not in measure.kinds:
@@ -264,7 +313,12 @@ def check_nodes(problem: Problem, settings: Settings) -> None:
                 remedy="Leave kind out: the measure then takes the one that suits it.",
             )
         nearest("kind", kind, measure.kinds)
-        choose(kind, settings.moment, size=settings.batch)
+
+
+def check_moment(problem: Problem, settings: Settings) -> None:
+    """Refuse an estimator that is wrong for the nodes."""
+    for measure in (problem.measure, problem.left_measure):
+        choose(settings.kind or measure.training_kind, settings.moment, size=settings.batch)
 
 
 def check_network(network: Any, matrix: bool) -> None:

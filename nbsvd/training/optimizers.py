@@ -14,7 +14,7 @@ def _soap(parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:
 
 
 def _adam(parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=lr)
+    return torch.optim.Adam(parameters, lr=lr, fused=True)  # in one pass over the parameters
 
 
 def _rmsprop(parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:

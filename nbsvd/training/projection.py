@@ -1,25 +1,32 @@
 """A run by variable projection, from a problem to a result."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from nbsvd._errors import TrainingDiverged, require
-from nbsvd.functions import Table
-from nbsvd.measures import Counting, Measure
-from nbsvd.spectrum import Result
-from nbsvd.training.heads import Sample, sample
+from nbsvd.measures import Counting, Empirical, Kind, Measure
+from nbsvd.spectrum import History, Result
+from nbsvd.training.heads import Heads, Sample, damping_for, sample
 from nbsvd.training.models import default_network
 from nbsvd.training.session import Session
+from nbsvd.training.settings import SPECTRAL
+from nbsvd.training.spectral import Objective
 from nbsvd.training.start import Basis, Start, has_basis
-from nbsvd.training.varpro import Objective, Placed, Projection, project
+from nbsvd.training.varpro import Placed, Projection, project, too_coarse
 
 WIDTH, PER_VALUE = 64, 5  # of the last hidden layer: at least, and functions for each of the k values
 # Nodes of one round where the caller does not choose, and those of the check, by dimension; of a kernel,
 # whose matrix is their square, less.
 NODES = {1: 600, 2: 3000, 3: 6000}
 MANY, KERNEL, CHECK = 10_000, 600, 3
+PER_FUNCTION = 8  # nodes for each function of the basis, at least
+# The values of the independent nodes and those of others may differ by the first share and so many standard
+# deviations of one set of nodes, but never by the last share of the largest. It takes nodes far too coarse.
+DOUBT, SIGMAS, CRUDE = 0.01, 10.0, 0.2
 
 
 class ProjectionSession(Session):
@@ -31,16 +38,7 @@ class ProjectionSession(Session):
             return super()._functions(measure)
         options = {"disjoint": False, "widths": (32, max(WIDTH, PER_VALUE * self.k)), **c.network}
         made = default_network(self.problem, measure, self.k, self.generator, options, adaptive=True)
-        module = self._placed(made)
-        size = self._inner(module).basis_size
-        require(
-            self.k <= size,
-            "k",
-            got=f"{self.k} with {size} functions to combine",
-            expected=f"at most {size}",
-            remedy="Widen the last hidden layer: network={'widths': (32, 256)}.",
-        )
-        return module
+        return self._placed(made)
 
     @staticmethod
     def _inner(module: Any) -> Any:
@@ -50,11 +48,11 @@ class ProjectionSession(Session):
         """Solve the Ritz problem on the untrained functions; no head is set."""
         for side in {self.pair.right, self.pair.left}:
             require(
-                has_basis(side) and not isinstance(side, Table),
+                has_basis(side),
                 "network",
-                got=type(side).__name__,
+                got=f"{type(self._inner(side)).__name__}, which has no basis, with method='varpro'",
                 expected="functions whose heads combine a basis (first_basis, first_basis_jet, start_from)",
-                remedy="Use method='sgd' for a matrix, or for a network without heads.",
+                remedy="Use method='sgd', or build on nbsvd.functions.MLP(..., disjoint=False).",
             )
         return super().start()
 
@@ -63,32 +61,38 @@ class ProjectionSession(Session):
         start, c = self.start(), self.choices
         right = Basis(self.pair.right)
         left = right if self.symmetric else Basis(self.pair.left)
-        count = self._count()
+        usual = self._usual(right, left)
+        count = self.settings.batch_size or usual
+        # Enough for the check whatever was asked for, and of a kernel, whose matrix is their square, no more.
+        many = CHECK * max(count, usual) if self.problem.operator.local else max(count, CHECK * usual)
 
-        def place(n: int) -> Placed:
+        def place(n: int, check: bool = False) -> Placed:
             x, y = (
-                m.nodes(
-                    n, kind=self.settings.kind or m.evaluation_kind, generator=self.generator, device=c.device
-                )
+                m.nodes(n, kind=self._kind(m, n, check), generator=self.generator, device=c.device)
                 for m in (self.problem.measure, self.problem.left_measure)
             )
             rule = self.symmetric and (self.problem.operator.local or x.kind == "quadrature")
             return x, x if rule else y
 
+        damping = damping_for(start.values, start.shift)
+
         def evaluate(placed: Placed, check: bool = False) -> Sample:
-            return sample(self.problem.operator, right, left, *placed, check=check)
+            T, shift = self.problem.operator, start.shift
+            return sample(T, right, left, *placed, shift=shift, damping=damping, check=check)
 
         sides = (self.pair.right, self.pair.left)
-        heads = {id(p) for side in sides for p in self._inner(side).head.parameters()}
+        own = [getattr(self._inner(side), "head", None) for side in sides]
+        heads = {id(p) for head in own if isinstance(head, nn.Module) for p in head.parameters()}
         parameters = [p for p in self.pair.parameters() if p.requires_grad and id(p) not in heads]
-        objective = Objective(c.nesting, self.settings.spectral, start.shift, self.threshold)
+        objective = Objective(c.nesting, self.settings.spectral or SPECTRAL[0], start.shift, self.threshold)
+        untrained = copy.deepcopy(self.pair.state_dict())
         try:
             run = project(
                 self.pair,
                 parameters,
                 place,
                 evaluate,
-                place(CHECK * count),
+                (place(many, check=True), place(many, check=True)),
                 objective,
                 self.settings,
                 nodes=count,
@@ -101,7 +105,20 @@ class ProjectionSession(Session):
             if isinstance(error.result, Projection):
                 error.result = self._finish(error.result, start)
             raise
-        return self._finish(run, start)
+        result = self._finish(run, start)
+        assert run.heads is not None
+        bound = int((run.heads.values[: self.k] > self.threshold).sum())  # others hold no promise
+        spread = result.stderr * len(result.replicates) ** 0.5
+        checked = run.heads.values[:bound].to(result.values)
+        if bound == 0 or agree(result.values[:bound], spread[:bound], checked, start.shift):
+            return result
+        self.pair.load_state_dict(untrained)
+        run.history.stopped = "contradicted"
+        got = "values " + ", ".join(f"{value:.6g}" for value in run.heads.values[: self.k].tolist())
+        found = ", ".join(f"{value:.6g}" for value in result.values.tolist())
+        run.heads = Heads(start.values, start.right, start.left)
+        said = too_coarse(f"{got} that new nodes contradict, on which they are {found}")
+        raise TrainingDiverged(said, step=run.step, result=self._finish(run, start))
 
     def _finish(self, run: Projection, start: Start) -> Result:
         """Set the heads to the best ones on the independent nodes, and measure on others."""
@@ -112,15 +129,53 @@ class ProjectionSession(Session):
             self.pair.left.start_from(heads.left)  # type: ignore[operator]
         return self._result(self.pair, run.history, start)
 
-    def _count(self) -> int:
-        """Return how many nodes a round begins with."""
-        if self.settings.batch_size is not None:
-            return self.settings.batch_size
-        if not self.problem.operator.local:
-            return KERNEL
-        return NODES.get(self.problem.measure.dim, MANY)
+    def _info(self, history: History, trained: float) -> dict[str, Any]:
+        """Describe the run, with the function of the values that it maximised."""
+        return super()._info(history, trained) | {"spectral": self.settings.spectral or SPECTRAL[0]}
+
+    def _kind(self, measure: Measure, n: int, check: bool) -> Kind:
+        """Return the kind of nodes: the most accurate there is, for the check whatever was asked for.
+
+        Of a data set with more rows than nodes are wanted, some rows.
+        """
+        if isinstance(measure, Empirical) and len(measure.data) > n:
+            return "iid"
+        return measure.evaluation_kind if check or self.settings.kind is None else self.settings.kind
+
+    def _usual(self, right: Basis, left: Basis) -> int:
+        """Return how many nodes a round begins with where the caller does not choose."""
+        usual = NODES.get(self.problem.measure.dim, MANY) if self.problem.operator.local else KERNEL
+        return max(usual, PER_FUNCTION * max(map(self._width, (right, left))))
+
+    def _width(self, basis: Basis) -> int:
+        """Return how many functions a basis has."""
+        probe = self.problem.measure if basis.model is self.pair.right else self.problem.left_measure
+        nodes = probe.nodes(1, kind="iid", generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            return int(basis(nodes.x.to(self.choices.device)).shape[1])
 
     def _least(self, objective: Objective) -> float | None:
         """Return the least possible objective, where the exact values are known."""
         exact = self.problem.exact
         return None if exact is None else objective.of(exact.values(self.k))[0]
+
+
+def agree(measured: Tensor, spread: Tensor, values: Tensor, shift: float) -> bool:
+    """Tell whether values measured on new nodes are those of the independent ones.
+
+    Arguments:
+        measured: values on new nodes.
+        spread: their standard deviations from one set of nodes to another.
+        values: those of the independent nodes.
+        shift: a number that makes them positive when added.
+
+    Example:
+        >>> values = torch.tensor([1.0, 0.5])
+        >>> [agree(values + d, 0 * values, values, 0.0) for d in (0.004, 0.04)]
+        [True, False]
+        >>> agree(values + 0.04, 0 * values + 0.01, values, 0.0)
+        True
+    """
+    size = (values + shift).abs()
+    room = (DOUBT * size + SIGMAS * spread).clamp_max(CRUDE * float(size.max()))
+    return bool(((measured - values).abs() <= room).all())

@@ -5,7 +5,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -23,6 +23,7 @@ from nbsvd.spectrum import History, Result, replicate
 from nbsvd.spectrum.moments import applied, measure_moments, node_count
 from nbsvd.training.choices import Choices, unfit_for_omm
 from nbsvd.training.compiled import Compiled
+from nbsvd.training.draws import Drawn, batches
 from nbsvd.training.frame import Frame, find_frame, unframed, warn_unbound
 from nbsvd.training.models import Pair, default_network
 from nbsvd.training.settings import Settings
@@ -155,24 +156,19 @@ class Session:
         if not self.symmetric:
             right.trial = torch.linalg.qr(T.adjoint.apply(left.first_basis, x.x, y).to(right.trial)).Q
 
-    def draw(self, measure: Measure) -> Nodes:
-        """Place the nodes of one step."""
-        return measure.nodes(
-            self.settings.batch,
-            kind=self.settings.kind,
-            generator=self.generator,
-            dtype=self.choices.dtype,
-            device=self.choices.device,
-        )
+    def draw(self, measure: Measure) -> Iterator[Nodes]:
+        """Place the nodes of one step after another."""
+        kind, c = self.settings.kind or measure.training_kind, self.choices
+        return batches(measure, self.settings.batch, kind, self.generator, dtype=c.dtype, device=c.device)
 
-    def loss(self) -> Callable[[nn.Module], Tensor]:
+    def loss(self) -> Drawn:
         """Return the function that draws nodes and estimates the objective on them."""
         p, nesting, T = self.problem, self.choices.nesting, self.operator
         kind = self.settings.kind or p.measure.training_kind
         moment = choose(kind, self.settings.moment, size=self.settings.batch)
         objective = lora_evd if self.choices.objective == "lora" else omm
 
-        def symmetric(pair: Pair, nodes: Nodes, inner: Nodes | None) -> Tensor:
+        def symmetric(pair: Pair, nodes: Nodes, inner: Nodes | None = None) -> Tensor:
             f, Tf = T.evaluate(pair.right, nodes, inner)
             return objective(f, Tf, nesting, weights=nodes.weights, moment=moment)
 
@@ -183,14 +179,13 @@ class Session:
 
         estimate: Callable[..., Tensor] = symmetric if self.symmetric else two_sided
         if self.settings.compile:
-            estimate = self.compiled = Compiled(estimate)
-        alone, other = self.symmetric and T.local, p.measure if self.symmetric else p.left_measure
-
-        def loss(pair: nn.Module) -> Tensor:
-            x = self.draw(p.measure)
-            return estimate(pair, x, None if alone else self.draw(other))
-
-        return loss
+            whole = self.settings.optimizer != "soap" and kind != "quadrature"  # see Captured
+            graphs = self.choices.device.type == "cuda" and not whole
+            estimate = self.compiled = Compiled(estimate, "reduce-overhead" if graphs else "default")
+        supply = [self.draw(p.measure)]
+        if not (self.symmetric and T.local):
+            supply.append(self.draw(p.measure if self.symmetric else p.left_measure))
+        return Drawn(estimate, lambda: tuple(next(nodes) for nodes in supply), fixed=kind != "quadrature")
 
     def values(self) -> Callable[[nn.Module], Tensor]:
         """Return the function that measures values on fixed nodes, independent of training, for reports."""

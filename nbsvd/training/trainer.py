@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
 from nbsvd._errors import TrainingDiverged
 from nbsvd.spectrum import History
+from nbsvd.training.average import Average
+from nbsvd.training.compiled import Update, captured
 from nbsvd.training.optimizers import make_optimizer
 from nbsvd.training.settings import Settings
 
@@ -92,31 +94,31 @@ def train(
         progress: whether a progress bar is shown.
 
     Raises:
-        TrainingDiverged: a loss or a value is no longer finite. The error's ``result`` is the
-            :class:`Trainer`, its averaged parameters put back to the last report.
+        TrainingDiverged: a loss or a value is not finite. ``result`` is the run, put back to its last report.
     """
     began = time.perf_counter() if began is None else began
     optimizer = make_optimizer(settings.optimizer, model.parameters(), lr)
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
-    run = Trainer(
-        model, averaged, optimizer, settings, History(optimum=optimum), began, good=_state(averaged)
-    )
+    update = Update(optimizer, compiled=settings.compile)
+    averaged = Average(model, settings.ema)
+    history, good = History(optimum=optimum), _state(averaged)
+    run = Trainer(model, averaged, optimizer, settings, history, began, good=good)
     schedule = LambdaLR(optimizer, lambda step: settings.schedule(step, run.seconds))
+
+    def step() -> Tensor:
+        loss = loss_of(model)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        update()
+        averaged.update_parameters(model)
+        return loss.detach()
+
+    advance = captured(step, loss_of, update)
     with tqdm(total=100, unit="%", disable=not progress, bar_format=BAR, leave=False) as bar:
         try:
             done = run.fraction >= 1
             while not done:
-                loss = loss_of(model)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                run.unread.append(
-                    loss.detach().clone()
-                )  # a captured graph writes the next loss over this one
-                if not loss.is_cuda:
-                    _read(run)
-                optimizer.step()
+                _note(run, advance())
                 schedule.step()
-                averaged.update_parameters(model)
                 run.step += 1
                 done = run.fraction >= 1
                 if done or run.step % settings.report_every == 0:
@@ -137,6 +139,13 @@ BAR = "{l_bar}{bar}| {elapsed}<{remaining} {postfix}"
 
 def _state(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def _note(run: Trainer, loss: Tensor) -> None:
+    """Keep the loss of a step; to read it at once would let a GPU wait."""
+    run.unread.append(loss.clone())  # a captured graph writes the next loss over this one
+    if not loss.is_cuda:
+        _read(run)
 
 
 def _read(run: Trainer) -> None:

@@ -1,10 +1,11 @@
 """Variable projection: heads in closed form, what is beneath them by a quasi-Newton method."""
 
+import contextlib
 import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,45 +15,29 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from nbsvd._errors import TrainingDiverged
+from nbsvd._errors import ArgumentError, TrainingDiverged
 from nbsvd.measures import Nodes
-from nbsvd.objectives import Nesting
 from nbsvd.spectrum import History
 from nbsvd.training.heads import Heads, Sample
 from nbsvd.training.settings import Settings
+from nbsvd.training.spectral import Objective
 from nbsvd.training.trainer import BAR
 
 Placed = tuple[Nodes, Nodes]  # for the right functions and for the left ones
 ROUND, SAMPLED = 100, 40  # iterations on one set of nodes: a quadrature rule, or a sample
 MEMORY = 30  # pairs of steps that the quasi-Newton method remembers
 FINEST = 8  # times the first number of nodes
-NEAR = 0.02  # values so close to the k-th, as a share of it, are of its level, and are improved with it
 REJECTED = 1e10  # the objective where it is not defined: the line search steps back
-CONVERGED = (
-    1e-6  # a gain below this share, claimed on finest nodes but not confirmed, is rounding and quadrature
-)
+# Gains, as shares of the objective, that were claimed but not confirmed: below the first they are rounding on
+# any nodes, below the second, on the finest ones, what is left of rounding and quadrature.
+STILL, CONVERGED = 1e-9, 1e-6
+# Nodes are too coarse if, before any step, values differ from those of independent nodes by a larger share; a
+# rule is exact or useless, a sample always somewhere between.
+COARSE_RULE, COARSE_SAMPLE = 0.02, 0.3
 
 
-def log_objective(values: Tensor, nesting: Nesting) -> tuple[Tensor, Tensor]:
-    """Return ``-sum log mu_l`` and its negative slopes: each value counts by its relative error."""
-    return -values.log().sum(), 1 / values
-
-
-def lora_objective(values: Tensor, nesting: Nesting) -> tuple[Tensor, Tensor]:
-    """Return ``-sum m_l max(mu_l, 0)^2``, which is the objective itself at the best heads."""
-    m = torch.ones_like(values)
-    m[: nesting.L] = nesting.vector.to(values)[: len(values)]
-    m[nesting.L :] = m[nesting.L - 1 : nesting.L]
-    positive = values.clamp_min(0)
-    return -(m * positive**2).sum(), 2 * m * positive
-
-
-def sum_objective(values: Tensor, nesting: Nesting) -> tuple[Tensor, Tensor]:
-    """Return ``-sum mu_l``: each value counts by its absolute error."""
-    return -values.sum(), torch.ones_like(values)
-
-
-SPECTRAL = {"log": log_objective, "lora": lora_objective, "sum": sum_objective}
+class OutOfTime(Exception):
+    """The time is up in the middle of an iteration."""
 
 
 @dataclass(eq=False)
@@ -66,8 +51,9 @@ class Projection:
         began: ``time.perf_counter()`` when the run began.
         step: iterations done.
         evaluations: evaluations of objective and gradient done.
-        heads: the best heads on the independent nodes at the last report.
+        heads: the best heads on the independent nodes, of the last state that these confirmed.
         nodes: number of nodes in use.
+        confirmed: how many rounds they confirmed.
     """
 
     model: nn.Module
@@ -78,6 +64,7 @@ class Projection:
     evaluations: int = 0
     heads: Heads | None = None
     nodes: int = 0
+    confirmed: int = 0
 
     @property
     def seconds(self) -> float:
@@ -114,58 +101,12 @@ class Parameters:
         return torch.cat([g.reshape(-1) for g in filled]).double().cpu().numpy()
 
 
-@dataclass(eq=False)
-class Objective:
-    """The objective with the heads eliminated, as a function of the parameters beneath them.
-
-    Arguments:
-        nesting: number of components, and the weights of ``spectral="lora"``.
-        spectral: a key of ``SPECTRAL``.
-        shift: number added to the values before anything else.
-        threshold: the top of the continuous spectrum: values not above it take no part, for raising them
-        would
-            make the functions wider without end.
-        count: how many values take part; k, more where the k-th has others of its level, fewer where not all
-            are above the threshold.
-    """
-
-    nesting: Nesting
-    spectral: str
-    shift: float
-    threshold: float = -math.inf
-    count: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.count = self.nesting.L
-
-    def complete(self, values: Tensor) -> None:
-        """Let all values of the level of the k-th take part: a level cut in two would be a kink."""
-        k = self.nesting.L
-        if (above := int((values > self.threshold).sum())) < k:
-            self.count = above
-            return
-        floor = values[k - 1] - NEAR * abs(float(values[k - 1]) + self.shift)
-        self.count = k + int((values[k:] > floor).sum())
-
-    def reached(self, values: Tensor) -> tuple[int, float]:
-        """Return what judges a run: minus how many of the k are above the threshold; their objective."""
-        above = values[: self.nesting.L]
-        above = above[above > self.threshold] if bool((above > self.threshold).any()) else above[:1]
-        loss = float(SPECTRAL[self.spectral](above + self.shift, self.nesting)[0])
-        return -len(above), loss if math.isfinite(loss) else math.inf
-
-    def of(self, values: Tensor) -> tuple[float, Tensor]:
-        """Return objective and negative slopes; not a number where a value is not positive under the log."""
-        loss, slopes = SPECTRAL[self.spectral](values[: self.count] + self.shift, self.nesting)
-        return float(loss), slopes
-
-
 def project(
     model: nn.Module,
     parameters: Sequence[Tensor],
     place: Callable[[int], Placed],
     evaluate: Callable[..., Sample],
-    independent: Placed,
+    independent: tuple[Placed, Placed],
     objective: Objective,
     settings: Settings,
     *,
@@ -183,15 +124,21 @@ def project(
 
     A fixed set of nodes can be exploited: functions may learn to be small between the nodes. So nodes are
     drawn anew after every round of iterations, and a round counts only if the objective falls on independent
-    nodes too, on which no step is ever taken. Where it rises, the round is undone and the nodes are doubled;
-    the run ends when even the finest bring nothing more.
+    nodes too, on which no step is ever taken: heads are found on one set of them and judged on another. Where
+    it rises, the round is undone and the nodes are doubled; a round is not even begun on nodes whose values
+    are not those of the independent ones to begin with. The run ends when even the finest bring nothing more,
+    or a round no gain beyond rounding.
+
+    The history has the values of what was confirmed, as they are on the independent nodes; ``stopped`` is
+    ``"converged"``, ``"contradicted"`` (with a warning, or with an error where nothing was confirmed),
+    ``"steps"``, ``"seconds"``, ``"callback"`` or ``"interrupted"``.
 
     Arguments:
         model: handed on to callbacks.
         parameters: the parameters beneath the heads. Changed in place.
         place: places about so many nodes.
         evaluate: evaluates the basis on nodes; with ``check=True`` for a look, without a graph.
-        independent: nodes for the check and the reports.
+        independent: two sets of nodes for the check.
         objective: the function of the values.
         settings: limits; a step is one quasi-Newton iteration.
         nodes: number of nodes at first.
@@ -211,23 +158,29 @@ def project(
     run = Projection(model, settings, History(optimum=optimum), began, nodes=nodes)
     vector = Parameters(parameters)
     good = vector.get()
+    look = partial(_look, evaluate, independent, objective)
     with tqdm(total=100, unit="%", disable=not progress, bar_format=BAR, leave=False) as bar:
-        look = partial(evaluate, independent, check=True)
-        run.heads, best = _look(run, look, objective, bar)
+        run.heads, best = look()
+        _note(run, objective, best, bar)
         try:
             while not run.history.stopped and run.fraction < 1:
-                placed = place(run.nodes)
-                length = ROUND if placed[0].kind == "quadrature" else SAMPLED
-                gain = _round(run, vector, partial(evaluate, placed), objective, length)
-                heads, reached = _look(run, look, objective, bar)
+                gain = _round(run, vector, place, evaluate, objective)
+                try:
+                    heads, reached = look()
+                except ArgumentError:  # not finite here, although it was on the nodes of the round
+                    heads, reached = run.heads, (0, math.inf)
                 if reached < best:
                     good, best, run.heads = vector.get(), reached, heads
+                    run.confirmed += 1
                 else:
                     vector.set(good)
-                    if run.nodes < FINEST * nodes:
+                    if run.fraction >= 1:  # a round cut short says nothing of the nodes
+                        pass
+                    elif gain >= STILL and run.nodes < FINEST * nodes:
                         run.nodes *= 2
                     else:
                         run.history.stopped = "converged" if gain < CONVERGED else "contradicted"
+                _note(run, objective, best, bar)
                 if any([callback(run) is True for callback in callbacks]):
                     run.history.stopped = run.history.stopped or "callback"
         except KeyboardInterrupt:
@@ -241,23 +194,47 @@ def project(
 
 
 def _round(
-    run: Projection, vector: Parameters, evaluate: Callable[[], Sample], objective: Objective, length: int
+    run: Projection,
+    vector: Parameters,
+    place: Callable[[int], Placed],
+    evaluate: Callable[..., Sample],
+    objective: Objective,
 ) -> float:
-    """Iterate on one set of nodes; return the gain claimed there, as a share of the number of values."""
-    losses: list[float] = []
+    """Iterate on one set of nodes; return the gain claimed there, as a share of the objective.
+
+    The parameters are left at the best point found. Where the nodes are too coarse to begin with, no step is
+    taken and the gain is infinite: nothing confirms it.
+    """
+    placed = place(run.nodes)
+    rule = placed[0].kind == "quadrature"
+    length, share = (ROUND, COARSE_RULE) if rule else (SAMPLED, COARSE_SAMPLE)
+    if _coarse(run, partial(evaluate, placed, check=True), objective, share):
+        return math.inf
+    first, least, best = math.inf, math.inf, vector.get()
 
     def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal first, least, best
+        if math.isfinite(first) and run.settings.late(run.seconds):
+            raise OutOfTime
         vector.set(flat)
         run.evaluations += 1
-        sample = evaluate()
-        heads = sample.heads()
-        if not losses:
+        try:
+            sample = evaluate(placed)
+            heads = sample.heads()
+        except ArgumentError:  # not finite: a decay that has grown beyond bounds, or the nodes reach too far
+            return REJECTED, np.zeros_like(flat)
+        if not math.isfinite(first):
             objective.complete(heads.values)
         loss, slopes = objective.of(heads.values)
-        gradient = vector.gradient(sample.surrogate(heads.first(objective.count), -slopes))
-        if not (math.isfinite(loss) and np.isfinite(gradient).all()):
+        if not math.isfinite(loss):
             return REJECTED, np.zeros_like(flat)
-        losses.append(loss)
+        gradient = vector.gradient(sample.surrogate(heads.first(objective.count), -slopes))
+        if not np.isfinite(gradient).all():
+            return REJECTED, np.zeros_like(flat)
+        if not math.isfinite(first):
+            first = loss
+        if loss < least:
+            least, best = loss, flat.copy()
         return loss, gradient
 
     def count(_: np.ndarray) -> None:
@@ -267,38 +244,62 @@ def _round(
 
     room = length if run.settings.steps is None else min(length, run.settings.steps - run.step)
     options = {"maxiter": room, "maxfun": 10 * ROUND, "maxcor": MEMORY, "ftol": 0.0, "gtol": 0.0}
-    found = minimize(
-        loss_and_gradient, vector.get(), jac=True, method="L-BFGS-B", callback=count, options=options
-    )
-    vector.set(found.x)
-    size = max(objective.count, 1) if objective.spectral == "log" else abs(losses[-1])
-    return (losses[0] - min(losses)) / size
+    with contextlib.suppress(OutOfTime):
+        minimize(
+            loss_and_gradient, vector.get(), jac=True, method="L-BFGS-B", callback=count, options=options
+        )
+    vector.set(best)
+    if not math.isfinite(first):
+        return math.inf
+    size = objective.count if objective.spectral == "log" else abs(first)
+    return (first - least) / size if size > 0 else 0.0
+
+
+@torch.no_grad()
+def _coarse(run: Projection, evaluate: Callable[[], Sample], objective: Objective, share: float) -> bool:
+    """Tell whether values on some nodes are others than on independent ones, before any step is taken."""
+    assert run.heads is not None
+    try:
+        values = evaluate().heads().values
+    except ArgumentError:
+        return True
+    return objective.differ(values, run.heads.values, share)
 
 
 @torch.no_grad()
 def _look(
-    run: Projection, evaluate: Callable[[], Sample], objective: Objective, bar: Any
+    evaluate: Callable[..., Sample], independent: tuple[Placed, Placed], objective: Objective
 ) -> tuple[Heads, tuple[int, float]]:
-    """Find the best heads on the independent nodes and note the values; return what was reached there."""
-    heads = evaluate().checked(objective.nesting.L)
-    reached = objective.reached(heads.values)
+    """Find the best heads on some independent nodes, and what they reach on others."""
+    heads = evaluate(independent[0], check=True).checked(objective.nesting.L)
+    values = evaluate(independent[1], check=True).judged(heads)
+    return replace(heads, values=values), objective.reached(values)
+
+
+def _note(run: Projection, objective: Objective, reached: tuple[int, float], bar: Any) -> None:
+    """Note the last confirmed state."""
+    assert run.heads is not None
     loss = reached[1]
     run.history.step.append(run.step)
     run.history.seconds.append(run.seconds)
     run.history.loss.append(loss)
-    run.history.values.append(heads.values[: objective.nesting.L].tolist())
+    run.history.values.append(run.heads.values[: objective.nesting.L].tolist())
     bar.n = round(100 * run.fraction, 1)
     bar.set_postfix_str(f"iteration {run.step}, objective {loss:.8g}, {run.nodes} nodes")
-    return heads, reached
 
 
 def _contradicted(run: Projection) -> None:
     """Say that the independent nodes contradict the last gains; refuse a result that has no others."""
-    said = (
-        f"nodes: the values found on {run.nodes} nodes are not those of independent nodes; the quadrature is "
-        "too coarse for the network, which has learned to be small between the nodes. Use a narrower one, "
-        "network={'widths': (32, 32)}, or a larger batch_size."
-    )
-    if len(set(run.history.step)) == 1 or min(run.history.loss) >= run.history.loss[0]:
+    said = too_coarse(f"values on {run.nodes} nodes that independent nodes contradict")
+    if not run.confirmed:
         raise TrainingDiverged(said, step=run.step, result=run)
     warnings.warn(said + " What was confirmed before is kept.", RuntimeWarning, stacklevel=4)
+
+
+def too_coarse(got: str) -> str:
+    """Return what to say of nodes between which a network has learned to be small."""
+    return (
+        f"batch_size: got {got}; expected nodes fine enough for the network, which has learned to be small "
+        "between them. Leave batch_size out or use a larger one, or a narrower network, "
+        "network={'widths': (32, 32)}."
+    )

@@ -1,0 +1,218 @@
+"""The page of benchmarks: the newest results as tables, and empty rows where there are none."""
+
+import copy
+import importlib
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+pytest.importorskip("sphinx", reason='the book\'s tools are not installed: pip install -e ".[book]"')
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+recorded, tell = (importlib.import_module(name) for name in ("recorded", "recorded_tables"))
+sys.path.pop(0)
+
+ABOUT: dict[str, Any] = {
+    "date": "2026-01-02T03:04:05+00:00",
+    "revision": "0123456789ab",
+    "command": "python benchmarks/trial.py --record",
+    "machine": {"processor": "A processor", "cores": 2, "gpu": None, "load_average": 0.25},
+    "threads": 2,
+    "versions": {"python": "3.11.7", "torch": "2.13.0"},
+    "load_average_after": 2.0,
+}
+SPREAD = {"low": 1.0, "median": 2.0, "high": 3.0}
+RUN = {
+    "seed": 0,
+    "errors": {"relative_max": 2e-8, "angle_max": 1e-4},
+    "control": {"relative_max": 2e-3},
+    "seconds": 15.0,
+    "history": {"seconds": [1.0, 2.0], "relative_max": [1e-3, 1e-5]},
+}
+FAILED = {"seed": 1, "stopped": "failed", "said": "nodes: too coarse"}
+FEM = {"unknowns": 4225, "seconds": SPREAD, "relative_max": 1e-3}
+OURS = {"seconds": SPREAD, "relative_max": SPREAD, "its_time_over_ours": SPREAD}
+REPORTS: dict[str, dict[str, Any]] = {
+    "accuracy": {
+        "cases": {
+            "hydrogen9": {
+                "k": 9,
+                "method": "varpro",
+                "limit_seconds": 15,
+                "bounds": {"relative_max": 1e-7},
+                "runs": [RUN, FAILED],
+            },
+            "new": {"k": 2, "method": "sgd", "limit_seconds": 5, "bounds": {}, "runs": [RUN]},
+        }
+    },
+    "held_out": {
+        "seed": 7,
+        "arguments": {"seconds": 60.0},
+        "results": {
+            "wells": {"runs": [{"error": 1e-5, "control": 1e-2}, {"error": math.inf, "failed": "x"}]}
+        },
+    },
+    "side_by_side": {
+        "plane": {
+            "hydrogen2d": {
+                "k": 9,
+                "varpro": {"seconds": SPREAD, "relative_max": SPREAD, "control": SPREAD, "runs": [RUN]},
+                "finite_elements": {
+                    "finite elements 32^2, order 2": FEM
+                    | {"its_error_over_ours": SPREAD, "its_time_over_ours": SPREAD},
+                    "radial, symmetry known": FEM
+                    | {
+                        "its_error_over_ours": SPREAD,
+                        "its_time_over_ours": dict.fromkeys(SPREAD, 0.0),
+                    },
+                },
+            }
+        },
+        "matrices": {"svds, dense, n = 200": {"ours": OURS, "SciPy svds": OURS}},
+    },
+    "dimensions": {"rows": {"2": {"ours": [RUN, FAILED], "finite_elements": [FEM | {"seconds": 0.1}]}}},
+    "scaling": {
+        "rows": [{"method": "sgd", "sizes": [9, 320, 2], "ms": SPREAD, "peak_mb": 12.0}],
+        "exponents": {"sgd, L": {"ms": {"fit": 1.0, "last": 1.2}, "memory": {"fit": 1.0, "last": 1.1}}},
+    },
+    "step": {"steps": {"(c) ours": {"ms": SPREAD, "faster_than_a": SPREAD}}},
+    "hydrogen": {"arguments": {"seconds": 100.0}, "runs": [RUN | {"warm_start": "ritz"}]},
+    "optimizers": {"arguments": {"seconds": 10.0}, "results": {"soap": {"runs": [{"relative_max": 1e-4}]}}},
+    "gpu": {
+        "machine": ABOUT["machine"] | {"gpu": "A GPU"},
+        "runs": {"captured": {"steps": 500_000, "seconds": 45.0, "ms_per_step": 0.09}},
+    },
+}
+
+
+def keep(folder: Path, name: str, report: dict[str, Any], date: str = "2026-01-02") -> None:
+    text = json.dumps(ABOUT | report | {"date": date + "T00:00:00+00:00"})
+    folder.joinpath(f"{name}-{date}.json").write_text(text, encoding="utf-8")
+
+
+def cells(html: str) -> list[list[str]]:
+    """The rows of all tables."""
+    rows = re.findall(r"<tr>(.*?)</tr>", html)
+    return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
+
+
+def test_every_benchmark_is_on_the_page():
+    scripts = {path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py")}
+    assert scripts - {"soap"} == set(recorded.KINDS)
+    page = (ROOT / "book" / "benchmarks.md").read_text(encoding="utf-8")
+    assert re.findall(r"^```\{benchmark\} (\w+)$", page, flags=re.MULTILINE) != []
+    assert set(re.findall(r"^```\{benchmark\} (\w+)$", page, flags=re.MULTILINE)) == set(recorded.KINDS)
+
+
+def test_no_number_of_a_result_is_typed_on_the_page():
+    page = (ROOT / "book" / "benchmarks.md").read_text(encoding="utf-8")
+    assert re.findall(r"\d+(?:\.\d+)?(?:e-?\d+| seconds| ms|x\b| times| GB| MB)|\d\s*%|10\^", page) == []
+
+
+@pytest.mark.parametrize("name", recorded.KINDS)
+def test_what_is_recorded_can_be_shown(name):
+    assert "<table" in recorded.html(recorded.RESULTS, name)
+
+
+@pytest.mark.parametrize("name", recorded.KINDS)
+def test_without_a_result_rows_are_empty(name, tmp_path):
+    html = recorded.html(tmp_path, name)
+    assert "Nothing is recorded yet" in html
+    _, *rows = cells(html)
+    assert rows
+    assert all(row[1:] == [tell.MISSING] for row in rows)
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_result_is_shown_and_says_how_it_was_made(name, tmp_path):
+    keep(tmp_path, f"{name}-2threads", REPORTS[name])
+    html = recorded.html(tmp_path, name)
+    for part in ("2026-01-02", "A processor, 2 cores", "2 threads", "0.25 before, 2 after", "torch 2.13.0"):
+        assert part in html, part
+    assert "0123456789ab. python benchmarks/trial.py --record" in html
+    assert "nan" not in html
+    widths = [[len(row) for row in cells(table)] for table in re.findall(r"<table.*?</table>", html)]
+    assert all(len(set(table)) == 1 for table in widths), widths
+
+
+def test_rows_that_a_result_lacks_are_empty(tmp_path):
+    keep(tmp_path, "accuracy-2threads", REPORTS["accuracy"])
+    rows = {row[0]: row[1:] for row in cells(recorded.html(tmp_path, "accuracy"))}
+    assert set(rows) - {"problem"} == {*tell.CASES.values(), "new"}
+    assert rows["infinite well"] == [""] * 8 + [tell.MISSING]
+    assert rows["hydrogen, nine values"][3] == "2, 1 without result"
+    assert rows["hydrogen, nine values"][5] == "none", "a failed run is the worst"
+    assert rows["hydrogen, nine values"][-1].startswith("1 of 2 (relative ")
+    assert rows["new"][-1] == "none asked"
+    keep(tmp_path, "dimensions-2threads", REPORTS["dimensions"])
+    rows_of = cells(recorded.html(tmp_path, "dimensions"))
+    assert ["7", tell.MISSING, "", "", "", "", "", ""] in rows_of
+    keep(tmp_path, "side_by_side-2threads", REPORTS["side_by_side"])
+    html = recorded.html(tmp_path, "side_by_side")
+    assert "ours never got there" in html
+    assert f"sampled: {tell.MISSING}" in html
+
+
+def test_a_refusal_is_shown(tmp_path):
+    refused = {"sampled": {"Volterra": {"ours": OURS, "SciPy svds": {"refused": "TypeError: <no matrix>"}}}}
+    keep(tmp_path, "side_by_side-1threads", REPORTS["side_by_side"] | refused)
+    html = recorded.html(tmp_path, "side_by_side")
+    assert ["SciPy svds", "can&#x27;t run", "", "TypeError: &lt;no matrix&gt;"] in cells(html)
+
+
+def test_the_newest_of_each_variant_is_taken(tmp_path):
+    for date, revision in (("2026-01-02", "new"), ("2025-12-31", "old")):
+        keep(tmp_path, "gpu-paper", REPORTS["gpu"] | {"revision": revision}, date)
+    keep(tmp_path, "step-paper-1threads", REPORTS["step"])
+    keep(tmp_path, "step-paper-2threads", REPORTS["step"])
+    keep(tmp_path, "stepping", REPORTS["step"])
+    [(variant, report)] = recorded.newest(tmp_path, "gpu")
+    assert (variant, report["revision"]) == ("paper", "new")
+    assert [name for name, _ in recorded.newest(tmp_path, "step")] == ["paper-1threads", "paper-2threads"]
+    assert "(paper, one thread)" in recorded.html(tmp_path, "step")
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_result_that_lacks_its_numbers_is_refused(name, tmp_path):
+    broken = copy.deepcopy(ABOUT | REPORTS[name])
+    del broken["machine"]
+    tmp_path.joinpath(f"{name}-2026-01-02.json").write_text(json.dumps(broken), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"the newest result of {name} can't be read"):
+        recorded.html(tmp_path, name)
+
+
+def build(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
+    """A book of one page, with a table from the folder ``results``."""
+    source = folder / "source"
+    source.mkdir(exist_ok=True)
+    extensions = f"import sys\nsys.path.insert(0, {str(ROOT / 'book' / '_ext')!r})\n"
+    extensions += f"extensions = ['myst_parser', 'recorded']\nbenchmark_results = {str(folder)!r}\n"
+    source.joinpath("conf.py").write_text(extensions + "html_theme = 'basic'\n", encoding="utf-8")
+    source.joinpath("index.md").write_text(f"# One\n\n```{{benchmark}} {name}\n```\n", encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", str(source), str(folder / "html")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_a_page_shows_the_tables(tmp_path):
+    keep(tmp_path, "gpu-paper", REPORTS["gpu"])
+    done = build(tmp_path, "gpu")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "html" / "index.html").read_text(encoding="utf-8")
+    assert ["A GPU, captured", "500000", "45", "0.09", "", ""] in cells(page)
+
+
+def test_an_unknown_benchmark_stops_the_build(tmp_path):
+    done = build(tmp_path, "speed")
+    assert done.returncode != 0
+    assert "no benchmark is named 'speed'" in done.stderr
