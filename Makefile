@@ -12,7 +12,7 @@ SHELL   := /bin/bash
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.nbsvd-ready
 BUILT   := _build/.nbsvd-built
-SOURCES := $(shell find nbsvd book _config.yml _toc.yml -type f ! -name '*.pyc' ! -path '*/.ipynb_checkpoints/*')
+SOURCES := $(shell find nbsvd book benchmarks/results _config.yml _toc.yml -type f ! -name '*.pyc' ! -path '*/.ipynb_checkpoints/*')
 
 ifneq ($(words $(NBSVD_BUDGET)),1)
 $(error NBSVD_BUDGET: got "$(NBSVD_BUDGET)"; expected one of ci, laptop, full)
@@ -63,7 +63,7 @@ $(BUILT): $(READY) $(SOURCES)
 	@rm -rf $(BUILT) _build/html _build/.doctrees _build/jupyter_execute
 	@mkdir -p _build
 	@$(BIN)/python -c 'import hashlib, os, pathlib, sys; \
-	  files = [p for root in ("nbsvd", "book") for p in sorted(pathlib.Path(root).rglob("*")) if p.is_file()]; \
+	  files = [p for root in ("nbsvd", "book", "benchmarks/results") for p in sorted(pathlib.Path(root).rglob("*")) if p.is_file()]; \
 	  files = [p for p in files if p.suffix not in (".pyc", ".md", ".ipynb", ".bib")] + [pathlib.Path("constraints.txt")]; \
 	  data = b"".join(str(p).encode() + p.read_bytes() for p in files); \
 	  print(hashlib.sha256(data).hexdigest(), sys.version_info[:2], os.environ["NBSVD_BUDGET"])' > _build/.cache-key.new

@@ -11,7 +11,16 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
 # Pages that are no chapters: the front, the ledger, the appendix.
-APPARATUS = {"intro.md", "paper.md", "notation.md", "glossary.md", "runs.md", "references.md", "api.md"}
+APPARATUS = {
+    "intro.md",
+    "paper.md",
+    "notation.md",
+    "glossary.md",
+    "runs.md",
+    "benchmarks.md",
+    "references.md",
+    "api.md",
+}
 PROVED = ("theorem", "proposition", "lemma", "corollary")
 
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(BOOK.glob("*.md"))}

@@ -32,8 +32,7 @@ class Envelope(Factor):
 
     Raises:
         ArgumentError: axes that are no invertible matrix, a centre of another dimension, a power or strength
-        that
-            is not positive.
+            that is not positive.
 
     Example:
         >>> tilted = Envelope([[2.0, 1.0], [0.0, 1.0]], power=2)
