@@ -142,10 +142,12 @@ def table(result: Result) -> str:
     exact = [None] * result.k if result.exact is None else result.exact.values(result.k).tolist()
     lines = [
         f"{'':>4}{'value':>14}{'std. error':>12}"
-        + ("" if result.exact is None else f"{'exact':>14}{'rel. error':>12}")
+        + (f"{'untrained':>14}" if result.exact is None else f"{'exact':>14}{'rel. error':>12}")
     ]
+    untrained = result.info.get("untrained", [])
     for l, (v, e, x) in enumerate(zip(result.values.tolist(), result.stderr.tolist(), exact, strict=True), 1):
-        known = "" if x is None else f"{x:14.8f}{abs(v - x) / abs(x):12.1e}"
+        before = f"{untrained[l - 1]:14.8f}" if l <= len(untrained) else ""
+        known = before if x is None else f"{x:14.8f}{abs(v - x) / abs(x):12.1e}"
         lines.append(f"{l:4}{v:14.8f}{e:12.1e}{known}")
     info = result.info
     threads = f"{info['threads']} thread" + "s" * (info["threads"] > 1)

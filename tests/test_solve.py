@@ -338,3 +338,13 @@ def test_training_alone_minimises_omm():
     nodes = trained.nodes()
     norms = (nodes.weights[:, None] * trained.right_model(nodes.x) ** 2).mean(0)
     assert norms.tolist() == pytest.approx([1, 1], rel=0.1)  # orthonormal, not scaled by the value
+
+
+@pytest.mark.parametrize("method", ["sgd", "varpro"])
+def test_untrained_values_are_told_without_an_exact_answer(method):
+    problem = Problem(Schrodinger(lambda x: (x**2).sum(1)), Lebesgue(Radial(1, scale=1.0)))
+    trained, untrained = (solve(problem, 2, method=method, steps=n, progress=False) for n in (3, 0))
+    assert trained.control == {}
+    assert trained.info["untrained"] == untrained.info["untrained"]
+    # Nearly the same functions (of a start less is kept than of the control), on other nodes.
+    assert trained.info["untrained"] == pytest.approx(untrained.values.tolist(), rel=1e-2)

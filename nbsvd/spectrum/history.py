@@ -13,11 +13,13 @@ class History:
     Arguments:
         step: number of steps done.
         seconds: seconds since training began, warm start and compilation included.
-        loss: the loss, averaged over the steps since the last report, of the shifted operator.
-        values: values of the averaged functions on nodes independent of training, unshifted, ``(k,)`` each.
+        loss: the loss, averaged over the steps since the last report, of the shifted operator; of a run by
+            variable projection the objective of the last confirmed state, on independent nodes.
+        values: values of the averaged functions on nodes independent of training, unshifted, ``(k,)`` each;
+            of a run by variable projection those of the last confirmed state.
         optimum: the least possible loss where the exact values are known, else ``None``.
         stopped: why training ended: ``"steps"``, ``"seconds"``, ``"interrupted"``, ``"converged"``,
-            ``"callback"`` or ``"diverged"``.
+            ``"contradicted"``, ``"callback"`` or ``"diverged"``.
 
     Example:
         >>> history = History(step=[0], seconds=[0.0], loss=[1.0], values=[[0.5]])

@@ -296,7 +296,7 @@ class Session:
             exact=p.exact,
             history=history,
             control=control,
-            info=self._info(history, trained),
+            info=self._info(history, trained) | {"untrained": start.control.values.tolist()},
         )
         warn_unbound(result.values.tolist(), self.threshold)
         return result
