@@ -10,6 +10,7 @@ import torch
 import nbsvd
 from nbsvd import Problem, Schrodinger, TrainingDiverged, solve
 from nbsvd.exact import Oscillator
+from nbsvd.functions import MLP, DecayFactor, Features, WithFactor
 from nbsvd.measures import Lebesgue, Nodes, Radial
 from nbsvd.objectives import Nesting
 from nbsvd.training import Settings, projection
@@ -134,7 +135,7 @@ def toy(offset, base=lambda n: 1e6, *, start=10.0, steps=None, seconds=20.0, cal
         nodes = Nodes(torch.zeros(n, 1), torch.ones(n), "quadrature")
         return nodes, nodes
 
-    def evaluate(placed, check=False):
+    def evaluate(placed, check=False, anchor=None):
         n = len(placed[0])
         if n == MANY:
             return Toy(parameter, 0.0)
@@ -229,3 +230,22 @@ def test_the_check_has_as_many_nodes_however_few_were_asked_for(monkeypatch):
         solve("oscillator2d", 2, method="varpro", batch_size=10, kind="iid", progress=False)
     assert seen["nodes"] == 10
     assert all(n > 8000 and kind == "quadrature" for n, kind in seen["check"])
+
+
+def test_a_rule_that_does_not_see_the_singular_point_is_found_out():
+    """Polar nodes around another point miss 1/r; a network of the user's own is not moved to the nucleus."""
+    off = Lebesgue(Radial(2, scale=5.0, center=(2.0, 0.0)))
+    problem = replace(nbsvd.problems.hydrogen2d(), measure=off, ansatz=None)
+
+    def network(generator):
+        seen = Features(2, scales=[1.0, 5.0], cusps=[(0.0, 0.0)])
+        net = MLP(2, 2, features=seen, widths=(16, 32), disjoint=False, generator=generator)
+        return WithFactor(net, DecayFactor(4.0))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        try:
+            result = solve(problem, 2, method="varpro", network=network, steps=60, progress=False)
+        except TrainingDiverged as error:
+            result = error.result
+    assert result.errors()["relative_max"] < 0.2  # 1e7 where the nodes of the rule are believed

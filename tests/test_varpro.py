@@ -274,7 +274,7 @@ class TestEnd:
         original = projection.sample
 
         def late(*args, **options):
-            if not options["check"]:
+            if not options.get("check"):
                 seen.append(1)
             return original(*args, **options)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from nbsvd import problems
 from nbsvd._errors import nearest, require
 from nbsvd.explore._explorer import Explorer, choice, slider, steps, whole
+from nbsvd.functions.jet import jet_of
 from nbsvd.measures import Gaussian, Lebesgue, Nodes, Radial, SquareRule, TruncatedGaussian, Uniform
 from nbsvd.measures.base import KINDS, Real
 from nbsvd.plot import DIVERGING, OKABE_ITO, Figure, sheet
@@ -72,8 +73,9 @@ def estimates(problem: Problem, measure: Lebesgue, mode: int, points: int, kind:
     found, first = [], None
     for seed in range(DRAWS):
         nodes = measure.nodes(points, kind=kind, generator=torch.Generator().manual_seed(seed))
-        S, A = problem.operator.moments(function(problem, mode), nodes)
-        found.append([float(S), float(A) / exact])
+        jet = jet_of(function(problem, mode), nodes.x)
+        size, form = nodes.integrate(jet.value**2), problem.operator.weak_form(nodes, jet)
+        found.append([float(size), float(form) / exact])
         first = first or nodes
     assert first is not None
     return np.array(found), first

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ ROUND = 1.25  # ratio of the longest axis to the shortest below which a density 
 NARROWEST = 1e-4  # an axis as a share of the longest, at least
 NEAR = 0.5  # of its size: a singular point so close to the centre of a density is its centre
 APART = 2.5  # times the sum of their sizes: clusters at this distance or more are integrated one by one
+SHARPEST = 0.75  # of the dimension: the power of a radial law at most
 MOST, POINTS, TURNS = 4, 400, 15  # of clusters; points and iterations of the search for them
 
 
@@ -79,6 +80,7 @@ class Place:
         frame: the shape, see :func:`shape`.
         cells: centres of the parts that are integrated one by one, where one centre is not enough.
         lengths: the lengths of the parts.
+        power: of the law of the radius, see :class:`~nbsvd.measures.Radial`.
     """
 
     center: tuple[float, ...]
@@ -86,6 +88,7 @@ class Place:
     frame: tuple[tuple[float, ...], ...] | None = None
     cells: tuple[tuple[float, ...], ...] = ()
     lengths: tuple[float, ...] = ()
+    power: float = 1.0
 
     @classmethod
     def read(cls, plain: Mapping[str, Any]) -> "Place":
@@ -97,6 +100,7 @@ class Place:
             None if frame is None else tuple(map(tuple, frame)),
             tuple(map(tuple, plain["cells"])),
             tuple(plain["lengths"]),
+            plain.get("power", 1.0),
         )
 
     def config(self) -> dict[str, Any]:
@@ -112,7 +116,7 @@ class Place:
     def measure(self) -> Lebesgue:
         """Return Lebesgue measure with a law and a rule for such functions."""
         d = len(self.center)
-        wide: Law = Radial(d, scale=self.length, center=self.center)
+        wide: Law = Radial(d, scale=self.length, center=self.center, power=self.power)
         if not self.cells:
             return Lebesgue(wide if self.frame is None else Stretched(wide, self.frame))
         laws = [
@@ -148,10 +152,36 @@ def place(cloud: Cloud, parts: Sequence[Cloud], singular: Tensor) -> Place:
         apart = torch.cdist(centers, singular).min(1).values
         centers = torch.cat([singular, centers[apart >= NEAR * size]])
     if len(centers) == 1:
-        return around(centers[0], cloud.spread(centers[0]))
+        here = around(centers[0], cloud.spread(centers[0]))
+        return replace(here, power=radial_power(cloud, here))
     length = math.sqrt(float(cloud.spread().trace()))
     lengths = sizes(cloud, centers)
     return Place(plain(cloud.center), length, cells=tuple(map(plain, centers)), lengths=plain(lengths))
+
+
+def radial_power(cloud: Cloud, here: Place) -> float:
+    r"""Return the power of the radial law that spreads ``log r`` as a density does, one where a rule serves.
+
+    In many dimensions a density lies at nearly one radius, and a law that draws radii of all sizes wastes its
+    points. In three dimensions and less polar coordinates serve, and the law keeps its power 1.
+
+    Example:
+        >>> x = torch.randn(
+        ...     4000, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+        ... )
+        >>> cloud = Cloud(x, torch.full((4000,), 1 / 4000, dtype=torch.float64))
+        >>> radial_power(cloud, around(cloud.center, cloud.spread()))
+        6.0
+    """
+    d = len(here.center)
+    if d <= 3:
+        return 1.0
+    z = cloud.x - cloud.x.new_tensor(here.center)
+    if here.frame is not None:
+        z = torch.linalg.solve(z.new_tensor(here.frame), z.t()).t()
+    t = z.norm(dim=1).clamp_min(1e-300).log()
+    deviation = float((cloud.p @ (t - cloud.p @ t) ** 2).sqrt())
+    return min(max(math.pi / (math.sqrt(3) * deviation), 1.0), SHARPEST * d)
 
 
 def split(cloud: Cloud, generator: torch.Generator) -> list[Cloud]:

@@ -22,6 +22,7 @@ from nbsvd.functions import Jet
 from nbsvd.measures import Nodes
 from nbsvd.operators import Operator
 from nbsvd.spectrum.moments import check_finite, leading
+from nbsvd.training.anchor import Anchor
 from nbsvd.training.start import Basis
 
 # Directions of the basis smaller than this share of the largest are left out. They come from the values of
@@ -129,6 +130,14 @@ class Sample(ABC):
     def judged(self, heads: Heads) -> Tensor:
         """Return the values of functions whose heads come from other nodes, descending."""
 
+    def noise(self, heads: Heads) -> Tensor:
+        """Return the standard errors of the values of these heads, zero where nodes are no sample."""
+        return torch.zeros_like(heads.values)
+
+    def anchor(self, count: int) -> Anchor | None:
+        """Return what a round on these nodes is expanded about: ``None`` where nodes are no sample."""
+        return None
+
     @abstractmethod
     def surrogate(self, heads: Heads, slopes: Tensor) -> Tensor:
         """Return a number with the gradient of a function of the values, given its slopes, ``(k,)``."""
@@ -146,19 +155,42 @@ class LocalSample(Sample):
         shift: float = 0.0,
         damping: float = DAMPING,
         check: bool = False,
+        anchor: Anchor | None = None,
     ) -> None:
+        self.basis, self.anchored = basis, anchor
         self.operator, self.nodes, self.shift = operator, nodes, shift
         self.damping = 0.0 if check else damping
-        # Steps climb the weak form, which no nodes can drive above the top of -V. For a check on sampled
-        # nodes the strong form has the smaller error.
+        # Steps climb the weak form, which no nodes can drive above the top of -V; on sampled nodes where it
+        # is expanded about an anchor. For a check on sampled nodes the strong form has the smaller error.
         self.strong = check and nodes.kind != "quadrature"
         self.jet = basis.jet(nodes.x) if self.strong else basis.weak_jet(nodes.x, operator.weak_order)
 
+    def form(self, u: Jet) -> Tensor:
+        """Return ``<u_i|T u_j>`` of combinations of the basis."""
+        return self.operator.weak_form(self.nodes, u) if self.anchored is None else self.anchored.form(u)
+
+    @torch.no_grad()
+    def anchor(self, count: int) -> Anchor | None:
+        """Return the leading functions of the basis as it is, by the strong form."""
+        if self.nodes.kind == "quadrature" or not self.operator.self_adjoint:
+            return None
+        jet = self.basis.jet(self.nodes.x)
+        return Anchor.of(self.operator, self.nodes, jet.linear(self._strongly(jet, count).right))
+
+    def noise(self, heads: Heads) -> Tensor:
+        """Return the standard errors of the means of ``f (T f - mu f)``, for a check on sampled nodes."""
+        if not self.strong:
+            return super().noise(heads)
+        f = self.jet.linear(heads.right)
+        residual = self.operator.from_jet(self.nodes.x, f) - heads.values * f.value
+        error: Tensor = (self.nodes.weights[:, None] * f.value * residual).std(0) / len(self.nodes) ** 0.5
+        return error
+
     @torch.no_grad()
     def heads(self) -> Heads:
-        """Return the heads, from the weak form of orthonormal functions."""
+        """Return the heads, from the form of orthonormal functions."""
         W, share = whitener(self.jet.value, self.nodes.weights, self.damping)
-        A = self.operator.weak_form(self.nodes, self.jet.linear(W))
+        A = self.form(self.jet.linear(W))
         return eigenheads(A, W, self.shift * share, self.shift)
 
     @torch.no_grad()
@@ -187,7 +219,7 @@ class LocalSample(Sample):
     def surrogate(self, heads: Heads, slopes: Tensor) -> Tensor:
         """Return ``sum_l slope_l c_l^T (A - mu_l S) c_l``, with the damping in S."""
         f = self.jet.linear(heads.right)
-        A = self.operator.weak_form(self.nodes, f).diagonal() + self.shift * self.nodes.integrate(f.value**2)
+        A = self.form(f).diagonal() + self.shift * self.nodes.integrate(f.value**2)
         S = damped_sizes(self.jet.value, f.value, heads.right, self.nodes, self.damping)
         total: Tensor = slopes @ (A - (heads.values + self.shift) * S)
         return total
@@ -299,6 +331,7 @@ def sample(
     shift: float = 0.0,
     damping: float = DAMPING,
     check: bool = False,
+    anchor: Anchor | None = None,
 ) -> Sample:
     """Evaluate a basis, or two, on nodes.
 
@@ -309,7 +342,8 @@ def sample(
         shift: a number that makes the values positive when added; where it does, the damping lowers them.
         damping: see ``DAMPING``.
         check: nodes that no step is taken on: nothing is damped.
+        anchor: of a local operator, what the form is expanded about.
     """
     if operator.local:
-        return LocalSample(operator, right, x, shift=shift, damping=damping, check=check)
+        return LocalSample(operator, right, x, shift=shift, damping=damping, check=check, anchor=anchor)
     return KernelSample(operator, right, left, x, y, shift=shift, damping=damping, check=check)

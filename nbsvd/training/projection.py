@@ -1,6 +1,7 @@
 """A run by variable projection, from a problem to a result."""
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,8 @@ WIDTH, PER_VALUE = 64, 5  # of the last hidden layer: at least, and functions fo
 # Nodes of one round where the caller does not choose, and those of the check, by dimension; of a kernel,
 # whose matrix is their square, less.
 NODES = {1: 600, 2: 3000, 3: 6000}
-MANY, KERNEL, CHECK = 10_000, 600, 3
+# A check on a sample needs more: it finds the heads, too, and they are no better than their nodes.
+MANY, KERNEL, CHECK, CHECK_SAMPLE = 4000, 600, 3, 8
 PER_FUNCTION = 8  # nodes for each function of the basis, at least
 # The values of the independent nodes and those of others may differ by the first share and so many standard
 # deviations of one set of nodes, but never by the last share of the largest. It takes nodes far too coarse.
@@ -64,7 +66,10 @@ class ProjectionSession(Session):
         usual = self._usual(right, left)
         count = self.settings.batch_size or usual
         # Enough for the check whatever was asked for, and of a kernel, whose matrix is their square, no more.
-        many = CHECK * max(count, usual) if self.problem.operator.local else max(count, CHECK * usual)
+        rule = self.problem.measure.evaluation_kind == "quadrature"
+        many = (CHECK if rule else CHECK_SAMPLE) * max(count, usual)
+        if not self.problem.operator.local:
+            many = max(count, CHECK * usual)
 
         def place(n: int, check: bool = False) -> Placed:
             x, y = (
@@ -76,9 +81,9 @@ class ProjectionSession(Session):
 
         damping = damping_for(start.values, start.shift)
 
-        def evaluate(placed: Placed, check: bool = False) -> Sample:
+        def evaluate(placed: Placed, **options: Any) -> Sample:
             T, shift = self.problem.operator, start.shift
-            return sample(T, right, left, *placed, shift=shift, damping=damping, check=check)
+            return sample(T, right, left, *placed, shift=shift, damping=damping, **options)
 
         sides = (self.pair.right, self.pair.left)
         own = [getattr(self._inner(side), "head", None) for side in sides]
@@ -136,11 +141,22 @@ class ProjectionSession(Session):
     def _kind(self, measure: Measure, n: int, check: bool) -> Kind:
         """Return the kind of nodes: the most accurate there is, for the check whatever was asked for.
 
-        Of a data set with more rows than nodes are wanted, some rows.
+        Of a data set with more rows than nodes are wanted, some rows. A rule that is not centred on the
+        singular points does not see them: the check is then made on a sample.
         """
         if isinstance(measure, Empirical) and len(measure.data) > n:
             return "iid"
+        if check and not self._centred(measure):
+            return "sobol"
         return measure.evaluation_kind if check or self.settings.kind is None else self.settings.kind
+
+    def _centred(self, measure: Measure) -> bool:
+        """Tell whether the rule of a measure is centred on all singular points of a local operator."""
+        T = self.problem.operator
+        if not T.local or measure.dim == 1 or "sobol" not in measure.kinds:
+            return True
+        centers = [part.center for part in measure.parts or (measure,)]
+        return all(any(math.dist(p, c) < 1e-9 for c in centers) for p in T.singular_points)
 
     def _usual(self, right: Basis, left: Basis) -> int:
         """Return how many nodes a round begins with where the caller does not choose."""

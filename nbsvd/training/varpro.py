@@ -18,13 +18,15 @@ from tqdm.auto import tqdm
 from nbsvd._errors import ArgumentError, TrainingDiverged
 from nbsvd.measures import Nodes
 from nbsvd.spectrum import History
+from nbsvd.training.anchor import Anchor
 from nbsvd.training.heads import Heads, Sample
 from nbsvd.training.settings import Settings
 from nbsvd.training.spectral import Objective
 from nbsvd.training.trainer import BAR
 
 Placed = tuple[Nodes, Nodes]  # for the right functions and for the left ones
-ROUND, SAMPLED = 100, 40  # iterations on one set of nodes: a quadrature rule, or a sample
+ROUND, SAMPLED = 100, 20  # iterations on one set of nodes at most, and of the first round on a sample
+GROWTH = 1.5  # of the length of a sample's rounds, as long as they are confirmed
 MEMORY = 30  # pairs of steps that the quasi-Newton method remembers
 FINEST = 8  # times the first number of nodes
 REJECTED = 1e10  # the objective where it is not defined: the line search steps back
@@ -53,6 +55,7 @@ class Projection:
         evaluations: evaluations of objective and gradient done.
         heads: the best heads on the independent nodes, of the last state that these confirmed.
         nodes: number of nodes in use.
+        length: iterations of the next round on a sample; longer as long as rounds are confirmed.
         confirmed: how many rounds they confirmed.
     """
 
@@ -64,6 +67,7 @@ class Projection:
     evaluations: int = 0
     heads: Heads | None = None
     nodes: int = 0
+    length: int = SAMPLED
     confirmed: int = 0
 
     @property
@@ -160,26 +164,28 @@ def project(
     good = vector.get()
     look = partial(_look, evaluate, independent, objective)
     with tqdm(total=100, unit="%", disable=not progress, bar_format=BAR, leave=False) as bar:
-        run.heads, best = look()
+        run.heads, best, _ = look()
         _note(run, objective, best, bar)
         try:
             while not run.history.stopped and run.fraction < 1:
                 gain = _round(run, vector, place, evaluate, objective)
                 try:
-                    heads, reached = look()
+                    heads, reached, noise = look()
                 except ArgumentError:  # not finite here, although it was on the nodes of the round
-                    heads, reached = run.heads, (0, math.inf)
+                    heads, reached, noise = run.heads, (0, math.inf), 0.0
                 if reached < best:
                     good, best, run.heads = vector.get(), reached, heads
                     run.confirmed += 1
+                    run.length = min(round(GROWTH * run.length), ROUND)
                 else:
                     vector.set(good)
+                    run.length = SAMPLED
                     if run.fraction >= 1:  # a round cut short says nothing of the nodes
                         pass
                     elif gain >= STILL and run.nodes < FINEST * nodes:
                         run.nodes *= 2
                     else:
-                        run.history.stopped = "converged" if gain < CONVERGED else "contradicted"
+                        run.history.stopped = "converged" if gain < max(CONVERGED, noise) else "contradicted"
                 _note(run, objective, best, bar)
                 if any([callback(run) is True for callback in callbacks]):
                     run.history.stopped = run.history.stopped or "callback"
@@ -207,24 +213,29 @@ def _round(
     """
     placed = place(run.nodes)
     rule = placed[0].kind == "quadrature"
-    length, share = (ROUND, COARSE_RULE) if rule else (SAMPLED, COARSE_SAMPLE)
+    length, share = (ROUND, COARSE_RULE) if rule else (run.length, COARSE_SAMPLE)
     if _coarse(run, partial(evaluate, placed, check=True), objective, share):
         return math.inf
     first, least, best = math.inf, math.inf, vector.get()
+    anchor: Anchor | None = None
 
     def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        nonlocal first, least, best
+        nonlocal first, least, best, anchor
         if math.isfinite(first) and run.settings.late(run.seconds):
             raise OutOfTime
         vector.set(flat)
         run.evaluations += 1
         try:
-            sample = evaluate(placed)
+            sample = evaluate(placed, anchor=anchor)
             heads = sample.heads()
         except ArgumentError:  # not finite: a decay that has grown beyond bounds, or the nodes reach too far
             return REJECTED, np.zeros_like(flat)
         if not math.isfinite(first):
             objective.complete(heads.values)
+            anchor = sample.anchor(max(objective.count, 1))
+            if anchor is not None:
+                sample = evaluate(placed, anchor=anchor)
+                heads = sample.heads()
         loss, slopes = objective.of(heads.values)
         if not math.isfinite(loss):
             return REJECTED, np.zeros_like(flat)
@@ -269,11 +280,16 @@ def _coarse(run: Projection, evaluate: Callable[[], Sample], objective: Objectiv
 @torch.no_grad()
 def _look(
     evaluate: Callable[..., Sample], independent: tuple[Placed, Placed], objective: Objective
-) -> tuple[Heads, tuple[int, float]]:
-    """Find the best heads on some independent nodes, and what they reach on others."""
-    heads = evaluate(independent[0], check=True).checked(objective.nesting.L)
+) -> tuple[Heads, tuple[int, float], float]:
+    """Find the best heads on some independent nodes, what they reach on others, and how uncertain that is.
+
+    The uncertainty is the mean of relative standard errors, zero for a rule; smaller gains cannot be seen.
+    """
+    first = evaluate(independent[0], check=True)
+    heads = first.checked(objective.nesting.L)
+    noise = first.noise(heads) / (heads.values + objective.shift).abs().clamp_min(1e-300)
     values = evaluate(independent[1], check=True).judged(heads)
-    return replace(heads, values=values), objective.reached(values)
+    return replace(heads, values=values), objective.reached(values), float(noise.mean())
 
 
 def _note(run: Projection, objective: Objective, reached: tuple[int, float], bar: Any) -> None:
