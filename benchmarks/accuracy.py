@@ -68,17 +68,17 @@ ATOM, WELL = nbsvd.problems.hydrogen2d, nbsvd.problems.infinite_well2d
 CASES = {
     "hydrogen9": Case(ATOM, 9, 15.0, {"relative_max": 1e-7, "angle_max": 1e-3}),
     "hydrogen9-long": Case(ATOM, 9, 60.0, {"relative_max": 1e-9}, seeds=3, stretch=True),
-    "hydrogen16": Case(ATOM, 16, 60.0, {"relative_max": 1e-6}),
+    "hydrogen16": Case(ATOM, 16, 30.0, {"relative_max": 1e-6}),
     "hydrogen25": Case(ATOM, 25, 60.0, seeds=1),
     "oscillator10": Case(nbsvd.problems.oscillator2d, 10, 30.0, {"relative_max": 1e-7}),
-    "oscillator-tilted": Case(tilted, 10, 60.0, {"relative_max": 1e-6}, seeds=3),
-    "well": Case(WELL, 9, 60.0, {"relative_max": 1e-5}, seeds=3),
-    "hydrogen3d": Case(nbsvd.problems.hydrogen3d, 5, 60.0, {"relative_max": 1e-5}, seeds=3),
+    "oscillator-tilted": Case(tilted, 10, 30.0, {"relative_max": 1e-6}, seeds=3),
+    "well": Case(WELL, 9, 30.0, {"relative_max": 1e-5}, seeds=3),
+    "hydrogen3d": Case(nbsvd.problems.hydrogen3d, 5, 30.0, {"relative_max": 1e-5}, seeds=3),
     "sgd": Case(ATOM, 9, 40.0, {"relative_max": 5e-4, "orthogonality_max": 1e-3}, method="sgd"),
     "sgd-long": Case(ATOM, 9, 100.0, {"relative_max": 1e-5}, seeds=3, stretch=True, method="sgd"),
     "sgd-cold": Case(ATOM, 9, 40.0, seeds=3, method="sgd", options={"warm_start": None}),
-    "six": Case(lambda: nbsvd.problems.oscillator(K=chain(6)), 7, 300.0, {"relative_max": 1e-3}, seeds=3),
-    "ten": Case(lambda: nbsvd.problems.oscillator(K=chain(10)), 11, 300.0, seeds=1),
+    "six": Case(lambda: nbsvd.problems.oscillator(K=chain(6)), 7, 60.0, {"relative_max": 1e-3}, seeds=3),
+    "ten": Case(lambda: nbsvd.problems.oscillator(K=chain(10)), 11, 60.0, seeds=3),
 }
 
 
