@@ -82,7 +82,6 @@ REPORTS: dict[str, dict[str, Any]] = {
         "exponents": {"sgd, L": {"ms": {"fit": 1.0, "last": 1.2}, "memory": {"fit": 1.0, "last": 1.1}}},
     },
     "step": {"steps": {"(c) ours": {"ms": SPREAD, "faster_than_a": SPREAD}}},
-    "hydrogen": {"arguments": {"seconds": 100.0}, "runs": [RUN | {"warm_start": "ritz"}]},
     "optimizers": {"arguments": {"seconds": 10.0}, "results": {"soap": {"runs": [{"relative_max": 1e-4}]}}},
     "gpu": {
         "machine": ABOUT["machine"] | {"gpu": "A GPU"},

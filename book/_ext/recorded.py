@@ -64,7 +64,6 @@ KINDS = {
     "dimensions": kind("dimensions", "error against dimension", tuple(f"d = {d}" for d in range(1, 11))),
     "scaling": kind("scaling", "time and memory of a step", ("against L", "against B", "against d")),
     "step": kind("step", "one step at the paper's setting", ("one step",)),
-    "hydrogen": kind("hydrogen", "stochastic gradients on the atom", ("nine states",)),
     "optimizers": kind("optimizers", "optimizers", ("nine states",)),
     "gpu": kind("gpu", "the paper's setting on a GPU", ("H100: 500,000 steps of 128 points",)),
 }

@@ -282,19 +282,6 @@ def step(report: Report) -> Tables:
     yield "One training step at the paper's setting: median (quartiles)", heads, rows
 
 
-def hydrogen(report: Report) -> Tables:
-    """Tell of stochastic gradients with and without the warm start."""
-    rows: Rows = []
-    for start, name in (("ritz", "with the warm start"), (None, "without it")):
-        found = errors(run for run in report["runs"] if run["warm_start"] == start)
-        spread = [said(f(found)) for f in (min, statistics.median, max)] if found else ["", "", MISSING]
-        rows.append([name, str(len(found)), *spread])
-    caption = (
-        f"Hydrogen by stochastic gradients in {report['arguments']['seconds']:g} s: largest relative error"
-    )
-    yield caption, ["start", "seeds", "best", "median", "worst"], rows
-
-
 def optimizers(report: Report) -> Tables:
     """Tell of optimizers, each at its best rate."""
     rows: Rows = []
