@@ -318,6 +318,10 @@ class TwoSided(Operator):
         """Apply the operator."""
         return self.inner.apply(function, y, nodes)
 
+    def transform(self, y: Tensor, nodes: Nodes, f: Tensor) -> Tensor:
+        """Integrate values at nodes."""
+        return self.inner.transform(y, nodes, f)
+
     @property
     def adjoint(self) -> Operator:
         """The same operator."""

@@ -299,7 +299,12 @@ KINDS = {
         "lambda generator",
     ),
     "no module": (lambda: solve("brownian", 1, network=lambda g: 3), "network", "int", "an nn.Module"),
-    "callback": (lambda: solve("brownian", callbacks=[3]), "callbacks", "3", "functions of the Trainer"),
+    "callback": (
+        lambda: solve("brownian", callbacks=[3]),
+        "callbacks",
+        "3",
+        "functions of the state of the run",
+    ),
     "callback, bare": (
         lambda: solve("brownian", callbacks=print),
         "callbacks",

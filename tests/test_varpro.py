@@ -369,3 +369,49 @@ class TestSigns:
         """The values are 1 (of x) and -2 (of (x^2 - 1) / sqrt 2), all others zero."""
         result = solved(Problem(self.T), 1, steps=20, network={"widths": (6, 8)}, **options)
         assert float(result.values[0]) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_both_sides_of_a_self_adjoint_kernel():
+    """Singular functions of a kernel with values of both signs: sizes, each sign on one side."""
+    kernel = nbsvd.Integral(
+        lambda x, y: (
+            torch.cos(torch.pi * x) * torch.cos(torch.pi * y.t())
+            - 2 * torch.sin(torch.pi * x) * torch.sin(torch.pi * y.t())
+        ),
+        nbsvd.measures.Uniform(0.0, 2.0),
+    )
+    u, s, v = nbsvd.svds(kernel, k=2, method="varpro", steps=30, progress=False)
+    assert s.tolist() == pytest.approx([1.0, 0.5], rel=1e-6)
+    x = torch.linspace(0, 2, 9, dtype=torch.float64)[:, None]
+    assert torch.allclose(u(x)[:, 0], -v(x)[:, 0], atol=1e-4)
+
+
+def test_a_local_operator_that_is_not_self_adjoint_is_refused():
+    class Times(nbsvd.operators.Operator):
+        """Multiplication by a function that is not real would need a second side."""
+
+        local, bounded, self_adjoint = True, True, False
+
+        @property
+        def adjoint(self):
+            return self
+
+        def from_jet(self, x, jet):
+            return x[:, :1] * jet.value
+
+    problem = nbsvd.Problem(Times(), nbsvd.measures.Uniform(0.0, 1.0))
+    with pytest.raises(nbsvd.ArgumentError, match="local and not self-adjoint"):
+        solve(problem, 1, method="varpro", steps=1, progress=False)
+
+
+def test_a_network_with_two_factors_on_sampled_nodes():
+    """Its basis has no jets without a Laplacian; the anchored form takes what it needs."""
+
+    def network(generator):
+        seen = nbsvd.functions.Features(2, scales=[1.0])
+        net = nbsvd.functions.MLP(2, 2, features=seen, widths=(8, 16), disjoint=False, generator=generator)
+        return nbsvd.functions.WithFactor(net, nbsvd.functions.GaussianFactor(2.0))
+
+    options = {"method": "varpro", "network": network, "kind": "sobol", "steps": 5, "progress": False}
+    result = solve("oscillator2d", 2, **options)
+    assert result.errors()["relative_max"] <= 1.1 * result.control["relative_max"]

@@ -41,7 +41,7 @@ class Features(Pointwise):
         scales: length scales s of the bounded coordinates, in the units of x.
         center: c, the origin unless given.
         frame: A, ``(d, d)``, without unit: ``A^{-1} (x - c)`` takes the place of ``x - c`` in the first two
-        maps.
+            maps.
         cusps: points where the functions may have a cusp, ``(m, d)`` as nested sequences.
         fourier: number of random waves ``sin(k . x), cos(k . x)`` with k normal of width ``1 / min(scales)``.
         learned: whether the scales are parameters.

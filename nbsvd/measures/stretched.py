@@ -166,7 +166,7 @@ def cell_weights(x: Tensor, centers: Sequence[Sequence[Real]]) -> Tensor:
     c = torch.tensor([[float(entry) for entry in row] for row in centers], dtype=x.dtype, device=x.device)
     r = torch.cdist(x, c, compute_mode="donot_use_mm_for_euclid_dist")
     apart = torch.cdist(c, c) + torch.eye(len(c), dtype=x.dtype, device=x.device)
-    t = (r[:, :, None] - r[:, None, :]) / apart  # -1 at centre j seen from i, 1 the other way round
+    t = (r[:, :, None] - r[:, None, :]) / apart  # entry i, j: -1 at centre i, 1 at centre j
     for _ in range(2):
         t = 1.5 * t - 0.5 * t**3
     share = (0.5 * (1 - t)).masked_fill(torch.eye(len(c), dtype=torch.bool, device=x.device), 1.0).prod(2)

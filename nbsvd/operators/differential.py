@@ -58,7 +58,7 @@ class Schrodinger(Operator):
             remedy="A constant potential c is lambda x: torch.full_like(x[:, 0], c).",
         )
         self.potential = potential
-        self.singular_points = tuple(tuple(float(c) for c in p) for p in singular_points)
+        self.singular_points = tuple(dict.fromkeys(tuple(float(c) for c in p) for p in singular_points))
 
     def potential_at(self, x: Tensor) -> Tensor:
         """Return V at the points as a column, ``(B, 1)``."""

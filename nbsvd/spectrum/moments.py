@@ -207,9 +207,8 @@ def leading(A: Float[Tensor, "r r"], k: int) -> tuple[Float[Tensor, " k"], Float
     if k < r and float((A - A.t()).abs().max()) > ASYMMETRY * float(A.abs().max()):
         real = torch.linalg.eigvals(A).real.sort(descending=True).values
         gaps = real[k - 1 : -1] - real[k:]
-        m = k + int(
-            (gaps > ASYMMETRY * real.abs().max()).long().argmax()
-        )  # both of a complex pair, or neither
+        wide = gaps > ASYMMETRY * real.abs().max()
+        m = k + int(wide.long().argmax())  # both of a complex pair, or neither
         middle = float((real[m - 1] + real[m]) / 2)
         shifted = A.cpu().numpy() - middle * np.eye(r)
         Z = scipy.linalg.schur(shifted, sort="rhp", check_finite=False)[1]

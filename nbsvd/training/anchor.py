@@ -12,8 +12,10 @@ the projection onto their span on the nodes, and :math:`u' = u - P u`. Then, T b
     + \langle u'|T v'\rangle .
 
 The first three terms take ``T f^0`` as numbers at the nodes. The last is the weak form, which no function
-drives above the top of the operator's potential. The expectation is that of the exact form, whatever the
-functions are. And where :math:`T f^0 = \lambda f^0`, value and derivative have no error on any nodes, for
+drives above the top of the operator's potential. For any :math:`f^0` and any coefficients of P that do not
+come from the nodes, the expectation is that of the exact form, whatever the functions are; that they do come
+from B nodes adds a bias of order 1/B, which vanishes with the error, too. And where
+:math:`T f^0 = \lambda f^0`, value and derivative have no error on any nodes, for
 :math:`\langle T f^0|v'\rangle = \lambda \langle f^0|v'\rangle = 0`. So a round errs in proportion to what is
 left to learn.
 
@@ -74,6 +76,7 @@ class Anchor:
         """
         shares = self.nodes.weights[:, None] / len(self.nodes)
         f, image = (shares * self.jet.value).t(), (shares * self.image).t()
+        u = u.first_order() if self.jet.order == 1 else u
         a = f @ u.value
         rest = Jet(u.value - self.jet.value @ a, u.derivatives - self.jet.derivatives @ a, u.live, u.order)
         cross = a.t() @ (image @ rest.value + (f @ self.image) @ a / 2)

@@ -110,7 +110,7 @@ def check_choices(
         "dtype",
         got=dtype,
         expected="torch.float32 or torch.float64",
-        remedy="Leave it out for float32.",
+        remedy="Leave it out for that of the method.",
     )
     matrix = isinstance(problem.measure, Counting)
     require(
@@ -124,6 +124,13 @@ def check_choices(
     check_kinds(problem, settings)
     if method == "varpro":
         check_varpro(matrix, objective, nested.kind, preset, warm_start, dtype)
+        require(
+            problem.operator.self_adjoint or not problem.operator.local,
+            "operator",
+            got=f"{type(problem.operator).__name__}, local and not self-adjoint, with method='varpro'",
+            expected="a self-adjoint operator, or one that integrates",
+            remedy=LEAVE_OUT,
+        )
         check_trunk(k, network)
         check_unused(settings)
         dtype = torch.float64
@@ -214,12 +221,12 @@ def check_unused(settings: Settings) -> None:
 
 def check_callbacks(callbacks: Any) -> None:
     """Refuse what is not a sequence of functions."""
-    remedy = "Write callbacks=[function], each with one argument, the Trainer."
+    remedy = "Write callbacks=[function], each with one argument, the state of the run."
     require(
         isinstance(callbacks, Sequence),
         "callbacks",
         got=repr(callbacks),
-        expected="a list of functions of the Trainer",
+        expected="a list of functions of the state of the run",
         remedy=remedy,
     )
     for callback in callbacks:
@@ -227,7 +234,7 @@ def check_callbacks(callbacks: Any) -> None:
             callable(callback),
             "callbacks",
             got=repr(callback),
-            expected="functions of the Trainer",
+            expected="functions of the state of the run",
             remedy=remedy,
         )
 

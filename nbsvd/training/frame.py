@@ -6,6 +6,7 @@ of them need be guessed. The operator's symbol says roughly where its first func
 a decay suits them.
 """
 
+import contextlib
 import math
 import warnings
 from collections.abc import Sequence
@@ -88,7 +89,7 @@ def unframed(problem: Problem, *, plain: bool = False) -> bool:
     declared = problem.ansatz is not None and not (plain and type(problem.ansatz) in ROUND_DECAYS)
     if declared or not isinstance(m, Lebesgue) or not isinstance(m.law, Radial):
         return False
-    return T.local and T.self_adjoint and m.config() == Lebesgue(m.law).config()
+    return T.local and T.self_adjoint and T.measure_x is None and m.config() == Lebesgue(m.law).config()
 
 
 def find_frame(problem: Problem, k: int, generator: torch.Generator) -> Frame | None:
@@ -238,13 +239,16 @@ class Trials:
         if not tried:
             assert failed is not None
             raise failed
-        top = torch.stack([t.values for t in tried]).amax(0)
+        count = min(len(t.values) for t in tried)  # fewer functions are independent under some decays
+        top = torch.stack([t.values[:count] for t in tried]).amax(0)
         self.reference = self._reference(top)
         best = max(tried, key=self.score)
         for factor in FINER:
-            ratios = (best.ratio * factor, best.ratio / factor)
-            near = [self.trial(best.power, ratio) for ratio in ratios]
-            best = max([best, *near], key=self.score)
+            near = [best]
+            for ratio in (best.ratio * factor, best.ratio / factor):
+                with contextlib.suppress(ArgumentError):
+                    near.append(self.trial(best.power, ratio))
+            best = max(near, key=self.score)
         return best
 
     @torch.no_grad()
@@ -257,7 +261,7 @@ class Trials:
         return Trial(power, ratio, values, C @ D, int((values > self.threshold).sum()))
 
     def _reference(self, top: Tensor) -> float:
-        """Return the number that values are compared with: the threshold, or lower if all lie far above."""
+        """Return what values are compared with: minus the shift of training, but not below the threshold."""
         shift = choose_shift(top)
         return max(self.threshold, -shift)
 
@@ -303,10 +307,10 @@ def warn_unbound(values: Sequence[float], threshold: float) -> None:
     """
     bound = sum(value > threshold for value in values)
     if bound < len(values):
+        ask = f"Ask for k={bound}." if bound else "There may be no eigenvalue at all."
         warnings.warn(
             f"k: of {len(values)} values {bound} lie above the continuous spectrum, which ends at "
-            f"{threshold:.6g}. The others are no eigenvalues: they tell how far functions reach, no more. "
-            f"Ask for k={max(bound, 1)}.",
+            f"{threshold:.6g}. The others are no eigenvalues: they tell how far functions reach. {ask}",
             RuntimeWarning,
             stacklevel=3,
         )

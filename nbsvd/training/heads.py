@@ -131,7 +131,7 @@ class Sample(ABC):
         """Return the values of functions whose heads come from other nodes, descending."""
 
     def noise(self, heads: Heads) -> Tensor:
-        """Return the standard errors of the values of these heads, zero where nodes are no sample."""
+        """Return the standard errors of the values of these heads; zero for a rule, and for a kernel."""
         return torch.zeros_like(heads.values)
 
     def anchor(self, count: int) -> Anchor | None:

@@ -52,7 +52,7 @@ def default_network(
     *,
     adaptive: bool = False,
 ) -> nn.Module:
-    """Return disjoint networks on features scaled to the measure, times the problem's ansatz.
+    """Return our network on features scaled to the measure, times the problem's ansatz.
 
     On an unbounded domain functions must decay: there a problem without an ansatz gets a slow exponential.
 
@@ -119,13 +119,15 @@ def adapting(factor: Factor, dim: int) -> Factor:
         >>> bool((free(x) - DecayFactor(2.0)(x)).abs() < 1e-7)
         True
     """
-    if isinstance(factor, (ProductFactor, SumFactor)):
+    if type(factor) is ProductFactor or type(factor) is SumFactor:
         return type(factor)([adapting(part, dim) for part in factor.factors if isinstance(part, Factor)])
     if type(factor) in (DecayFactor, GaussianFactor):
         return _envelope(factor, dim)
     try:
         made = from_config(_learned(factor.config()))
     except (NotImplementedError, ValueError):
+        return factor
+    if type(made) is not type(factor):
         return factor
     made.load_state_dict(factor.state_dict())
     assert isinstance(made, Factor)

@@ -47,7 +47,7 @@ class ProjectionSession(Session):
         return getattr(module, "network", module)
 
     def start(self) -> Start:
-        """Solve the Ritz problem on the untrained functions; no head is set."""
+        """Refuse functions without a basis; then solve the Ritz problem on the untrained ones."""
         for side in {self.pair.right, self.pair.left}:
             require(
                 has_basis(side),
@@ -66,7 +66,7 @@ class ProjectionSession(Session):
         usual = self._usual(right, left)
         count = self.settings.batch_size or usual
         # Enough for the check whatever was asked for, and of a kernel, whose matrix is their square, no more.
-        rule = self.problem.measure.evaluation_kind == "quadrature"
+        rule = self._kind(self.problem.measure, count, check=True) == "quadrature"
         many = (CHECK if rule else CHECK_SAMPLE) * max(count, usual)
         if not self.problem.operator.local:
             many = max(count, CHECK * usual)
@@ -76,8 +76,8 @@ class ProjectionSession(Session):
                 m.nodes(n, kind=self._kind(m, n, check), generator=self.generator, device=c.device)
                 for m in (self.problem.measure, self.problem.left_measure)
             )
-            rule = self.symmetric and (self.problem.operator.local or x.kind == "quadrature")
-            return x, x if rule else y
+            shared = self.symmetric and (self.problem.operator.local or x.kind == "quadrature")
+            return x, x if shared else y
 
         damping = damping_for(start.values, start.shift)
 
@@ -151,7 +151,7 @@ class ProjectionSession(Session):
         return measure.evaluation_kind if check or self.settings.kind is None else self.settings.kind
 
     def _centred(self, measure: Measure) -> bool:
-        """Tell whether the rule of a measure is centred on all singular points of a local operator."""
+        """Tell whether the law of a measure has its centres on all singular points of a local operator."""
         T = self.problem.operator
         if not T.local or measure.dim == 1 or "sobol" not in measure.kinds:
             return True

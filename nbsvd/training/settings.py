@@ -73,7 +73,8 @@ class Settings:
             stay in float32: rounded to TF32 they make ``T f`` wrong by 4e-4, the same at every step.
 
     Raises:
-        ArgumentError: numbers out of range, neither steps nor seconds, an unknown optimizer.
+        ArgumentError: numbers out of range, neither steps nor seconds, an unknown optimizer or spectral, a
+            compile that is neither True nor False.
 
     Example:
         >>> Settings(steps=100).fraction(50, 1.0)

@@ -82,7 +82,7 @@ class Projection:
 
 
 class Parameters:
-    """The parameters beneath the heads, as one vector of doubles for an optimiser that knows no tensors."""
+    """The parameters beneath the heads, as one vector of doubles for an optimizer that knows no tensors."""
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
         self.tensors = list(parameters)
@@ -283,7 +283,8 @@ def _look(
 ) -> tuple[Heads, tuple[int, float], float]:
     """Find the best heads on some independent nodes, what they reach on others, and how uncertain that is.
 
-    The uncertainty is the mean of relative standard errors, zero for a rule; smaller gains cannot be seen.
+    The uncertainty is the mean of relative standard errors, zero for a rule and for a kernel; smaller gains
+    cannot be seen.
     """
     first = evaluate(independent[0], check=True)
     heads = first.checked(objective.nesting.L)
