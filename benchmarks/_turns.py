@@ -39,11 +39,11 @@ def shown(of: dict[str, float], form: str = ".3g") -> str:
 
 
 def heading(title: str, *columns: str) -> None:
-    print(f"\n{title}\n  {'median (quartiles)':<38}" + "".join(f"{c:>30}" for c in columns), flush=True)
+    print(f"\n{title}\n  {'median (quartiles)':<38}" + "".join(f"{c:>34}" for c in columns), flush=True)
 
 
 def line(label: str, *cells: str) -> None:
-    print(f"  {label:<38}" + "".join(f"{c:>30}" for c in cells), flush=True)
+    print(f"  {label:<38}" + "".join(f"{c:>34}" for c in cells), flush=True)
 
 
 def table(title: str, turns: dict[str, Turn]) -> dict[str, Any]:
