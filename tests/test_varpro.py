@@ -248,7 +248,7 @@ class TestResult:
         T = Schrodinger(lambda x: x[:, 0] ** 4)
         result = solved(Problem(T, Lebesgue(Radial(1, scale=1.0))), 2, steps=20)
         assert result.history.optimum is None
-        # Source of the values: Banerjee, Proc. R. Soc. Long. A 364 (1978) 265.
+        # Source of the values: Banerjee, Proceedings of the Royal Society A 364 (1978) 265.
         assert result.values.tolist() == pytest.approx([-1.0603620905, -3.7996730298], rel=1e-7)
 
 
