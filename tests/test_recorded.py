@@ -144,9 +144,9 @@ def test_rows_that_a_result_lacks_are_empty(tmp_path):
     keep(tmp_path, "accuracy-2threads", REPORTS["accuracy"])
     rows = {row[0]: row[1:] for row in cells(recorded.html(tmp_path, "accuracy"))}
     assert set(rows) - {"problem"} == {*tell.CASES.values(), "new"}
-    assert rows["infinite well"] == [""] * 8 + [tell.MISSING]
-    assert rows["hydrogen, nine values"][3] == "2, 1 without result"
-    assert rows["hydrogen, nine values"][5] == "none", "a failed run is the worst"
+    assert rows["infinite well"] == [""] * 6 + [tell.MISSING]
+    assert rows["hydrogen, nine values"][2] == "2, 1 without result"
+    assert rows["hydrogen, nine values"][4] == "none", "a failed run is the worst"
     assert rows["hydrogen, nine values"][-1].startswith("1 of 2 (relative ")
     assert rows["new"][-1] == "none asked"
     keep(tmp_path, "dimensions-2threads", REPORTS["dimensions"])

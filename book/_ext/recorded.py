@@ -102,7 +102,8 @@ def html(folder: Path, name: str) -> str:
         except (KeyError, TypeError, AttributeError) as error:
             label = f"{name}-{variant}" if variant else name
             raise ValueError(f"the newest result of {label} can't be read: {error!r}") from error
-        words = re.sub(r"(\d+)threads", r"\1 threads", variant).replace("-", ", ")
+        words = variant.replace("-two-at-once", "-two runs at once")
+        words = re.sub(r"(\d+)threads", r"\1 threads", words).replace("-", ", ")
         which = f" ({words.replace('1 threads', 'one thread')})" if variant else ""
         parts += [table(caption + which, heads, rows) for caption, heads, rows in tables]
         parts.append(f'<p class="made"><small>{escape(made)}</small></p>')

@@ -92,13 +92,13 @@ def about(report: Report) -> str:
 
 def accuracy(report: Report) -> Tables:
     """Tell of accuracy in a given time; a case that was not run stands empty."""
-    heads = ["problem", "k", "method", "seconds", "seeds", "median", "worst", "worst angle", "untrained"]
+    heads = ["problem", "k", "seconds", "seeds", "median", "worst", "untrained"]
     rows: Rows = []
     there = report.get("cases", {})
     for name in dict.fromkeys([*CASES, *there]):
         case = there.get(name)
         if case is None:
-            rows.append([CASES[name], *[""] * 7, "", MISSING])
+            rows.append([CASES[name], *[""] * 6, MISSING])
             continue
         runs, bounds = case["runs"], case["bounds"]
         found = errors(runs)
@@ -116,12 +116,10 @@ def accuracy(report: Report) -> Tables:
             [
                 CASES.get(name, name),
                 str(case["k"]),
-                METHODS.get(case["method"], case["method"]),
                 said(case["limit_seconds"]),
                 f"{len(runs)}" + (f", {failed} without result" if failed else ""),
                 said(statistics.median(found)) if found else "",
                 said(max(found)) if found and not failed else "none" if failed else "",
-                said(max(errors(runs, "angle_max"), default=None)),
                 said(statistics.median(errors(runs, of="control"))) if errors(runs, of="control") else "",
                 verdict,
             ]

@@ -212,7 +212,8 @@ def state(record: dict[str, Any]) -> str:
 def number(value: float) -> str:
     """Write a number with three digits, in powers of ten where that reads better."""
     if value == 0 or 1e-3 <= abs(value) < 1e5:
-        return f"{value:.3g}"
+        short = f"{value:.3g}"
+        return short if "e" not in short else f"{float(short):.0f}"
     mantissa, exponent = f"{value:.2e}".split("e")
     power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"{mantissa}\u00a0×\u00a010{power}"
