@@ -19,7 +19,8 @@ from nbsvd.training.optimizers import make_optimizer
 
 COMPILER = any(shutil.which(name) for name in ("g++", "clang++", os.environ.get("CXX", "g++")))
 # In a process of its own: the run-time check of the other tests would be traced along. Each kind of loss is
-# traced; code is generated and built for one. SOAP divides by gradients that start near zero: rounding grows.
+# traced; code is generated and built for one. SOAP divides by gradients that start near zero: rounding
+# grows, and more is allowed.
 BOTH = """
 import functools, torch, nbsvd
 from torch._dynamo.utils import counters
@@ -40,7 +41,8 @@ for name, k, optimizer, torch.compile in (
     assert not counters["graph_break"], counters["graph_break"]
     plain, fast = ({key: p for key, p in v.right_model.state_dict().items()} for v in values)
     for key in plain:
-        torch.testing.assert_close(fast[key], plain[key], rtol=1e-6, atol=1e-8)
+        loose = 1e3 if optimizer == "soap" else 1.0
+        torch.testing.assert_close(fast[key], plain[key], rtol=1e-9 * loose, atol=1e-11 * loose)
     torch.testing.assert_close(values[0].values, values[1].values, rtol=1e-9, atol=0)
     names.append(name)
 print("same:", *names)

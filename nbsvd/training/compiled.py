@@ -1,9 +1,7 @@
 """Steps compiled by torch, and on CUDA captured as graphs.
 
-Products of matrices stay in the precision of the parameters. At the paper's setting (float32, 128 points) T f
-and the gradient are right to 3e-7; with operands rounded to TF32 to 4e-4, rounded to bfloat16 to 3e-3. That
-is less than the noise of one batch, but it does not average out: the same weights are rounded in the same way
-at every point.
+Products of matrices stay in the precision of the parameters. Operands rounded to TF32 or bfloat16 would make
+an error in T f that does not average out: the same weights are rounded in the same way at every point.
 """
 
 import inspect
@@ -25,7 +23,7 @@ class Compiled:
     """A loss compiled at its first call, with its gradient; where that fails, the loss itself and a warning.
 
     The compiled loss does the same operations, fused: values and gradients agree to rounding. Compiling takes
-    half a minute, once for each shape of the batch. On the CPU torch needs a C++ compiler for it.
+    a while, once for each shape of the batch. On the CPU torch needs a C++ compiler for it.
 
     Arguments:
         loss: a function of a module and further arguments, to a scalar.
@@ -66,15 +64,25 @@ class Compiled:
             fast: Callable[..., Tensor] = torch.compile(self.loss, mode=self.mode)
             torch.autograd.grad(fast(model, *arguments), parameters, allow_unused=True)
         except Exception as error:  # whatever the reason, the loss can be had without
-            said = str(error).strip().splitlines()
             warnings.warn(
                 "compile: torch could not compile the step, so training goes on without; on a CPU it needs a "
-                f"C++ compiler such as g++. {type(error).__name__}: {said[0] if said else 'no reason given'}",
+                f"C++ compiler such as g++. {reason(error)}",
                 RuntimeWarning,
                 stacklevel=4,
             )
             return False
         return fast
+
+
+def reason(error: Exception) -> str:
+    r"""Return an error's kind and the first line of its message.
+
+    Example:
+        >>> reason(RuntimeError("no compiler\nat all"))
+        'RuntimeError: no compiler'
+    """
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0] if said else 'no reason given'}"
 
 
 class Update:
@@ -163,10 +171,9 @@ class Captured:
             try:
                 self.replay = record(self.step)
             except RuntimeError as error:
-                said = str(error).strip().splitlines()
                 warnings.warn(
                     "compile: the step could not be captured as a CUDA graph, so training goes on without. "
-                    f"{type(error).__name__}: {said[0] if said else 'no reason given'}",
+                    f"{reason(error)}",
                     RuntimeWarning,
                     stacklevel=4,
                 )

@@ -2,6 +2,7 @@
 
 import math
 import operator
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
@@ -66,11 +67,11 @@ class Settings:
         spectral: what ``method="varpro"`` maximises: ``"log"`` (unless given), the sum of the logarithms of
             the Ritz values; ``"lora"``, their squares with the weights of the nesting, which is NestedLoRA
             with the head eliminated; ``"sum"``, the values.
-        compile: whether torch compiles the step of stochastic gradients, which takes half a minute and is
+        compile: whether torch compiles the step of stochastic gradients, which takes a while and is
             counted in ``seconds``. It needs a C++ compiler; without one a warning says so, and training goes
             on uncompiled. On CUDA a whole step is captured as one graph, replayed at every step (Adam and
             RMSProp on points drawn at random), otherwise its two passes; not measured on a GPU yet. Products
-            stay in float32: rounded to TF32 they make ``T f`` wrong by 4e-4, the same at every step.
+            stay in float32: what rounding to TF32 does to ``T f`` is the same at every step, and stays.
 
     Raises:
         ArgumentError: numbers out of range, neither steps nor seconds, an unknown optimizer or spectral, a
@@ -151,6 +152,24 @@ class Settings:
         """Return the factor of the learning rate: linear warm-up, then a cosine to zero over the run."""
         warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         return warm * 0.5 * (1 + math.cos(math.pi * self.fraction(step, seconds)))
+
+
+class Timed:
+    """A run that knows how far it is."""
+
+    settings: Settings
+    began: float
+    step: int
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began."""
+        return time.perf_counter() - self.began
+
+    @property
+    def fraction(self) -> float:
+        """How much of the run is done, from 0 to 1."""
+        return self.settings.fraction(self.step, self.seconds)
 
 
 PRESETS: dict[str, Settings] = {

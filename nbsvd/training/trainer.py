@@ -18,14 +18,14 @@ from nbsvd.spectrum import History
 from nbsvd.training.average import Average
 from nbsvd.training.compiled import Update, captured
 from nbsvd.training.optimizers import make_optimizer
-from nbsvd.training.settings import Settings
+from nbsvd.training.settings import Settings, Timed
 
 Loss = Callable[[nn.Module], Tensor]
 Values = Callable[[nn.Module], Tensor]
 
 
 @dataclass(eq=False)
-class Trainer:
+class Trainer(Timed):
     """The state of a run, as callbacks see it.
 
     Attributes:
@@ -51,16 +51,6 @@ class Trainer:
     losses: list[float] = field(default_factory=list)
     good: dict[str, Tensor] = field(default_factory=dict)
     unread: list[Tensor] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the run began."""
-        return time.perf_counter() - self.began
-
-    @property
-    def fraction(self) -> float:
-        """How much of the run is done, from 0 to 1."""
-        return self.settings.fraction(self.step, self.seconds)
 
 
 Callback = Callable[[Trainer], Any]

@@ -20,7 +20,7 @@ from nbsvd.measures import Nodes
 from nbsvd.spectrum import History
 from nbsvd.training.anchor import Anchor
 from nbsvd.training.heads import Heads, Sample
-from nbsvd.training.settings import Settings
+from nbsvd.training.settings import Settings, Timed
 from nbsvd.training.spectral import Objective
 from nbsvd.training.trainer import BAR
 
@@ -43,7 +43,7 @@ class OutOfTime(Exception):
 
 
 @dataclass(eq=False)
-class Projection:
+class Projection(Timed):
     """The state of a run, as callbacks see it.
 
     Attributes:
@@ -69,16 +69,6 @@ class Projection:
     nodes: int = 0
     length: int = SAMPLED
     confirmed: int = 0
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the run began."""
-        return time.perf_counter() - self.began
-
-    @property
-    def fraction(self) -> float:
-        """How much of the run is done, from 0 to 1."""
-        return self.settings.fraction(self.step, self.seconds)
 
 
 class Parameters:
