@@ -7,6 +7,8 @@ from nbsvd._budget import budget as budget
 from nbsvd._errors import ArgumentError as ArgumentError
 from nbsvd._errors import TrainingDiverged as TrainingDiverged
 from nbsvd.objectives import Nesting as Nesting
+from nbsvd.objectives import NeuralEF as NeuralEF
+from nbsvd.objectives import SpIN as SpIN
 from nbsvd.objectives import lora_evd as lora_evd
 from nbsvd.objectives import lora_svd as lora_svd
 from nbsvd.objectives import omm as omm

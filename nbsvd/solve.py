@@ -81,9 +81,12 @@ def solve(
         k: number of components.
         method: ``"sgd"``, stochastic gradients; or ``"varpro"``, heads in closed form: for operators on
             functions, by far the more accurate one in few dimensions.
-        objective: ``"lora"``; or, for a positive bounded operator, ``"omm"``.
+        objective: ``"lora"``; or one of its rivals, for self-adjoint operators: ``"spin"``, ``"neuralef"``;
+            or ``"omm"``, for bounded positive ones or with ``invert=True``. Their settings are ``decay``,
+            ``form``, ``order`` and ``invert``, see :class:`~nbsvd.training.Settings`.
         nesting: ``"joint"``, ``"sequential"`` or ``"none"``; or a :class:`~nbsvd.Nesting` of k components,
-            for weights of your own.
+            for weights of your own. SpIN and NeuralEF have an order of their own, in which each component
+            follows a slope of its own, as in ``"sequential"``; they take no other.
         steps: limit of the run in steps, for ``"varpro"`` in iterations. If only they limit it, equal seeds
             give equal results on a machine. With 0 nothing is trained.
         seconds: limit of the run in seconds; 60 if neither is given.

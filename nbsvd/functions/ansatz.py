@@ -315,6 +315,12 @@ class WithFactor(Pointwise):
         """Dimension of a point."""
         return int(self.network.dim)
 
+    @property
+    def component_axis(self) -> int | None:
+        """The axis of every parameter along which the components lie; ``None`` if they share any."""
+        axis: int | None = getattr(self.network, "component_axis", None)
+        return None if list(self.factor.parameters()) else axis
+
     def config(self) -> dict[str, object]:
         """Describe network and factor."""
         return {"name": "WithFactor", "network": self.network.config(), "factor": self.factor.config()}

@@ -144,6 +144,12 @@ class MLP(Pointwise):
         }
 
     @property
+    def component_axis(self) -> int | None:
+        """The axis of every parameter along which the components lie; ``None`` if they share any."""
+        features = [] if self.features is None else list(self.features.parameters())
+        return 0 if self.disjoint and not features else None
+
+    @property
     def basis_size(self) -> int:
         """Number of functions that one head combines: the last hidden layer and the constant."""
         return self.widths[-1] + 1

@@ -30,6 +30,7 @@ class Table(nn.Module):
     """
 
     trial: Tensor
+    component_axis = 1  # of every parameter: each component has a column of its own
 
     def __init__(
         self, L: int, n: int, *, generator: torch.Generator, dtype: torch.dtype = torch.float64

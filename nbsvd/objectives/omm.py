@@ -1,5 +1,7 @@
 """The orbital minimisation method, nested: a rival of LoRA whose minimisers are orthonormal."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,8 @@ from nbsvd.objectives.moments import (
 )
 from nbsvd.objectives.nesting import Nesting, check_nesting, with_gradient
 
+Real = float | int
+
 
 def omm(
     f: Tensor,
@@ -23,6 +27,7 @@ def omm(
     weights: Tensor | None = None,
     p: int = 1,
     moment: str = "plain",
+    invert: Real | None = None,
 ) -> Tensor:
     r"""Orbital minimisation of a self-adjoint operator :math:`T \ge 0`.
 
@@ -37,8 +42,18 @@ def omm(
     those below fixed, and reports the un-nested value.
 
     **T must be nonnegative.** In a direction of negative value the objective is unbounded below, and no batch
-    can tell that from noise, so it is not checked here. The hydrogen atom's :math:`\Delta + 1/r` needs a
-    shift-and-invert or a bounded function of T; a shift alone can't help an operator unbounded below.
+    can tell that from noise, so it is not checked here. A shift can't help an operator that is unbounded
+    below, such as the hydrogen atom's :math:`\Delta + 1/r`; a function of T that is bounded can.
+
+    **The inverse, without solving for it.** With ``invert=c``, c above all values of T, the operator is
+    :math:`K = (c - T)^{-1}` in the inner product :math:`\langle u, v\rangle_c = \langle u|(c - T) v\rangle`.
+    There :math:`\langle u, K v\rangle_c = \langle u|v\rangle`: the two matrices are
+
+    .. math:: S = c\,\langle f|f\rangle - \langle f|Tf\rangle, \qquad P = \langle f|f\rangle,
+
+    both made of f and Tf. K is bounded and positive, with the eigenfunctions of T in the same order and the
+    values :math:`1/(c - \lambda_l)`; at the optimum :math:`|f_l|^2 = 1/(c - \lambda_l)`. Cost and bias are
+    those of the objective itself.
 
     **Bias.** ``tr S P`` is a product of two means. With ``"plain"`` (the default) it is exact on a quadrature
     rule and biased by :math:`\sum M_{il}\mathrm{Cov}(f_i f_l, f_l T f_i)/B`, of either sign, on iid points.
@@ -56,17 +71,23 @@ def omm(
         p: half the power, at least 1. For p > 1 the minimum is flat, of order 2p, in the norms: gradient
             descent slows to a power law. Cost O(B L^2), and O(p L^4) on top for p > 1 with nesting.
         moment: ``"plain"``; or ``"u"``, ``"split"`` for p = 1.
+        invert: c, for the objective of :math:`(c - T)^{-1}`; ``None`` for that of T.
 
     Raises:
-        ArgumentError: as :func:`lora_evd`; ``p < 1``; ``"u"`` or ``"split"`` with p > 1.
+        ArgumentError: as :func:`lora_evd`; ``p < 1``; ``"u"`` or ``"split"`` with p > 1; a c that is not a
+            finite number.
 
-    Source: Ryu et al. 2025 (NestedOMM).
+    Source: Ryu et al. 2025 (NestedOMM); the inverse is ours.
 
     Example:
         >>> f = torch.tensor([[1.0], [0.0]])  # T = diag(4, 1) on two points of weight 1
         >>> Tf = torch.tensor([[4.0], [0.0]])
         >>> omm(f, Tf, Nesting.joint(1), weights=torch.tensor([2.0, 2.0]))
         tensor(-4.)
+        >>> omm(
+        ...     f, Tf, Nesting.joint(1), weights=torch.tensor([2.0, 2.0]), invert=5.0
+        ... )  # of 1/(5 - T)
+        tensor(-1.)
     """
     check_functions("f", f)
     check_functions("Tf", Tf, f)
@@ -86,14 +107,23 @@ def omm(
             expected="'plain' for p > 1",
             remedy="Products of more than two means have no unbiased form here; use p = 1 or a large batch.",
         )
+    require(
+        invert is None or (isinstance(invert, Real) and math.isfinite(invert)),
+        "invert",
+        got=repr(invert),
+        expected="a number above all values of T, or None",
+        remedy="The objective is then that of (invert - T) to the power -1.",
+    )
     weights = check_weights("weights", weights, f)
     fixed, Tf = f.detach(), Tf.detach()
+    # What f is multiplied with to give the Gram matrix, and the form.
+    to_gram, to_form = (fixed, Tf) if invert is None else (invert * fixed - Tf, fixed)
     if p > 1:
-        return _powers(inner(fixed, f, weights), inner(Tf, f, weights), nesting, p)
+        return _powers(inner(to_gram, f, weights), inner(to_form, f, weights), nesting, p)
 
     masks = nesting.masks(f)
-    products = product(fixed, f, Tf, f, weights=(weights, weights), moment=moment)
-    linear = (masks.vector * inner_diagonal(f, Tf, weights)).sum()
+    products = product(to_gram, f, to_form, f, weights=(weights, weights), moment=moment)
+    linear = (masks.vector * inner_diagonal(f, to_form, weights)).sum()
     # As in lora_evd: only the right factors, column l, are differentiated, which is half of the whole.
     return with_gradient(
         -2 * linear + (masks.loss * products).sum(),

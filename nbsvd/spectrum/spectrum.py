@@ -57,12 +57,27 @@ class Spectrum:
 
     @classmethod
     def from_models(
-        cls: type[Same], right: nn.Module, left: nn.Module, replicates: Sequence[Moments], **fields: Any
+        cls: type[Same],
+        right: nn.Module,
+        left: nn.Module,
+        replicates: Sequence[Moments],
+        *,
+        mix: Tensor | None = None,
+        **fields: Any,
     ) -> Same:
-        """Normalise learned functions and fix their signs."""
-        mean = average(replicates)
+        """Normalise learned functions and fix their signs.
+
+        Arguments:
+            right, left: the modules; the same one for an eigenproblem.
+            replicates: their inner products on independent sets of nodes.
+            mix: for an eigenproblem whose functions are combinations ``f @ mix`` of the outputs, ``(H, k)``.
+            fields: the other attributes.
+        """
+        mean = average(replicates if mix is None else [p.mixed(mix, mix) for p in replicates])
         mix_right = torch.diag(_inverse_norms(mean.gram_f))
         mix_left = mix_right if left is right else torch.diag(_inverse_norms(mean.gram_g))
+        if mix is not None:
+            mix_right = mix_left = mix @ mix_right
         return cls(right, left, mix_right, mix_left, replicates, **fields).with_signs()
 
     @property

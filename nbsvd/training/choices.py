@@ -16,10 +16,10 @@ from nbsvd.measures.base import KINDS
 from nbsvd.objectives import Nesting, choose
 from nbsvd.operators import Operator
 from nbsvd.problems import Problem
+from nbsvd.training.objective import ORDERED, check_objective
 from nbsvd.training.settings import Settings, whole_number
 
 METHODS = ("sgd", "varpro")
-OBJECTIVES = ("lora", "omm")
 NESTINGS = ("joint", "sequential", "none")
 WARM_STARTS = ("ritz",)
 NETWORK_OPTIONS = tuple(name for name in signature(MLP).parameters if name not in ("L", "dim", "generator"))
@@ -36,8 +36,8 @@ class Choices:
 
     Arguments:
         method: ``"sgd"`` or ``"varpro"``.
-        objective: ``"lora"`` or ``"omm"``.
-        nesting: its kind and the number of components.
+        objective: one of ``OBJECTIVES``.
+        nesting: its kind and the number of components; sequential for an objective that is ordered by itself.
         warm_start: ``"ritz"`` or ``None``.
         preset: ``"paper"`` or ``None``.
         seed: seed of all randomness.
@@ -89,12 +89,12 @@ def check_choices(
     )
     k = check_k(problem, k)
     nearest("method", method, METHODS)
-    nearest("objective", objective, OBJECTIVES)
     nested = check_nesting(nesting, k)
+    check_objective(objective, problem.operator, nested, settings)
+    if objective in ORDERED:
+        nested = Nesting.sequential(k)
     if warm_start is not None:
         nearest("warm_start", warm_start, WARM_STARTS)
-    if objective == "omm":
-        check_omm(problem.operator)
     if not problem.operator.self_adjoint:
         check_bounded(problem.operator)
     whole_seed = whole_number(seed)
@@ -208,7 +208,18 @@ def check_trunk(k: int, network: Any) -> None:
 
 def check_unused(settings: Settings) -> None:
     """Refuse settings of stochastic gradients, which a quasi-Newton method without batches has no use for."""
-    for name in ("moment", "optimizer", "lr", "warmup", "ema", "report_every"):
+    for name in (
+        "moment",
+        "optimizer",
+        "lr",
+        "warmup",
+        "ema",
+        "report_every",
+        "decay",
+        "form",
+        "order",
+        "invert",
+    ):
         given = getattr(settings, name)
         require(
             given == UNCHOSEN[name],
@@ -287,25 +298,6 @@ def check_bounded(operator: Operator) -> None:
             remedy="The low-rank loss of an unbounded operator has no minimum. "
             "Use eigsh for the top of its spectrum.",
         )
-
-
-def check_omm(operator: Operator) -> None:
-    """Refuse the orbital-minimisation objective where it has no minimum."""
-    if not operator.self_adjoint or not operator.bounded:
-        raise unfit_for_omm(
-            f"{type(operator).__name__}, which is "
-            + ("unbounded below" if operator.self_adjoint else "not self-adjoint")
-        )
-
-
-def unfit_for_omm(what: str) -> ArgumentError:
-    """Return the error for an operator that is not bounded, self-adjoint and positive."""
-    return ArgumentError(
-        "objective",
-        got=f"'omm' for {what}",
-        expected="a bounded self-adjoint operator with no negative values",
-        remedy="One negative value and the loss has no minimum. Use objective='lora'.",
-    )
 
 
 def check_kinds(problem: Problem, settings: Settings) -> None:

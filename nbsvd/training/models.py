@@ -28,12 +28,19 @@ DECAY_LENGTH = 1.6  # in the same units
 
 
 class Pair(nn.Module):
-    """Right and left functions in one module; the same module twice for an eigenproblem."""
+    """Right and left functions in one module; the same module twice for an eigenproblem.
+
+    Attributes:
+        mix: where what is learned are combinations ``f @ mix`` of the functions, ``(L, L)``; else ``None``.
+    """
+
+    mix: torch.Tensor | None
 
     def __init__(self, right: nn.Module, left: nn.Module) -> None:
         super().__init__()
         self.right = right
         self.twin = left is right
+        self.register_buffer("mix", None)
         if not self.twin:
             self.second = left
 

@@ -14,20 +14,28 @@ import torch
 from torch import Tensor, nn
 
 from nbsvd._errors import TrainingDiverged, require
-from nbsvd.exact import lora_optimum
 from nbsvd.functions import Table, WithFactor
 from nbsvd.measures import Counting, Measure, Nodes
-from nbsvd.objectives import choose, lora_evd, lora_svd, omm
+from nbsvd.objectives import Remembering, SpIN, choose, lora_svd
 from nbsvd.problems import Problem
 from nbsvd.spectrum import History, Result, replicate
 from nbsvd.spectrum.moments import applied, measure_moments, node_count
-from nbsvd.training.choices import Choices, unfit_for_omm
+from nbsvd.training.choices import Choices
 from nbsvd.training.compiled import Compiled
 from nbsvd.training.draws import Drawn, batches
 from nbsvd.training.frame import Frame, find_frame, unframed, warn_unbound
 from nbsvd.training.models import Pair, default_network
+from nbsvd.training.objective import (
+    Inverse,
+    find_inverse,
+    least_objective,
+    make_score,
+    sizes_at_optimum,
+    told,
+    unfit_for_omm,
+)
 from nbsvd.training.settings import Settings
-from nbsvd.training.start import Start, has_basis, ritz_start
+from nbsvd.training.start import MARGIN, Start, has_basis, ritz_start
 from nbsvd.training.tables import least_value, minimise_tables, safe_shift
 from nbsvd.training.trainer import Callback, Trainer, train
 
@@ -51,6 +59,7 @@ class Session:
         left = right if self.symmetric else self._functions(problem.left_measure)
         self.pair = Pair(right, left)
         self.operator, self.shift = problem.operator, 0.0
+        self.inverse: Inverse | None = None
         self.compiled: Compiled | None = None
 
     def _frame(self) -> Frame | None:
@@ -130,12 +139,15 @@ class Session:
                 least = least_value(p.operator, float(start.values[0]), generator=self.generator)
                 if c.objective == "lora":
                     self.shift = safe_shift(start.values, least, start.shift)
-            self.operator = p.operator.shift(self.shift)
-        if c.objective == "omm" and least < -CLEARLY * abs(float(start.values[0])):
+            self.inverse = find_inverse(self.settings.invert, start.values, MARGIN)
+            if self.inverse is None:
+                self.operator = p.operator.shift(self.shift)
+        if c.objective == "omm" and self.inverse is None and least < -CLEARLY * abs(float(start.values[0])):
             raise unfit_for_omm(f"{type(p.operator).__name__}, which has values down to {least:.3g} or lower")
         self.warm = c.warm_start == "ritz" and ready
         if self.warm:
-            for side, coefficients in zip((right, left), start.scaled(self.shift, c.objective), strict=True):
+            sizes = sizes_at_optimum(c.objective, start.values, self.shift, self.inverse)
+            for side, coefficients in zip((right, left), start.scaled(sizes), strict=True):
                 side.start_from(coefficients)
         return start
 
@@ -166,11 +178,17 @@ class Session:
         p, nesting, T = self.problem, self.choices.nesting, self.operator
         kind = self.settings.kind or p.measure.training_kind
         moment = choose(kind, self.settings.moment, size=self.settings.batch)
-        objective = lora_evd if self.choices.objective == "lora" else omm
+        score = make_score(
+            self.choices.objective, nesting, self.settings, moment, self.pair.right, self.inverse
+        )
+        if isinstance(score, Remembering):
+            score.to(self.choices.device)
+        if isinstance(score, SpIN):  # the model keeps what its functions have to be combined with
+            self.pair.mix = score.mixture
 
         def symmetric(pair: Pair, nodes: Nodes, inner: Nodes | None = None) -> Tensor:
             f, Tf = T.evaluate(pair.right, nodes, inner)
-            return objective(f, Tf, nesting, weights=nodes.weights, moment=moment)
+            return score(f, Tf, weights=nodes.weights)
 
         def two_sided(pair: Pair, x: Nodes, y: Nodes) -> Tensor:
             f, g = pair.right(x.x), pair.left(y.x)
@@ -204,7 +222,9 @@ class Session:
 
         def values_of(pair: nn.Module) -> Tensor:
             assert isinstance(pair, Pair)
-            return measure_moments(p.operator, pair.right, pair.left, *nodes).quotients()
+            found = measure_moments(p.operator, pair.right, pair.left, *nodes)
+            mix = pair.mix if pair.mix is None else pair.mix.to(found.gram_f)
+            return (found if mix is None else found.mixed(mix, mix)).quotients()
 
         return values_of
 
@@ -265,10 +285,8 @@ class Session:
         exact = self.problem.exact
         if exact is None:
             return None
-        values, vector = exact.values(self.k) + self.shift, self.choices.nesting.vector
-        if self.choices.objective == "omm":
-            return -float((vector * values).sum())
-        return float(lora_optimum(values, vector))
+        c = self.choices
+        return least_objective(c.objective, c.nesting, exact.values(self.k), self.shift, self.inverse)
 
     def _result(self, module: nn.Module, history: History, start: Start) -> Result:
         """Measure the functions in float64, on nodes that training has not seen."""
@@ -290,6 +308,7 @@ class Session:
             pair.right,
             pair.left,
             parts,
+            mix=pair.mix,
             operator=p.operator,
             measure_x=p.measure,
             measure_y=p.left_measure,
@@ -311,6 +330,7 @@ class Session:
             "method": c.method,
             "objective": c.objective,
             "nesting": c.nesting.kind,
+            "objective_settings": told(self.settings, self.inverse),
             "warm_start": "ritz" if self.warm else None,
             "preset": c.preset,
             "shift": self.shift,

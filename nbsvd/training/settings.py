@@ -14,12 +14,14 @@ from nbsvd.training.optimizers import OPTIMIZERS
 
 BATCH = 320
 SPECTRAL = ("log", "lora", "sum")
+FORMS = ("unbiased", "original")
 # What each number must be, and what to do where it is not.
 COUNTS = {
     "steps": (0, "For the untrained Ritz solution alone use steps=0; for no limit leave it out."),
     "batch_size": (1, "Leave it out for the default."),
     "warmup": (0, "Use warmup=0 for none."),
     "report_every": (1, "Use report_every=1 for a report at every step."),
+    "order": (1, "Leave it out for 1, the classical orbital minimisation."),
 }
 POSITIVE = {
     "seconds": ("a positive number of seconds", "For the untrained Ritz solution alone use steps=0."),
@@ -67,6 +69,12 @@ class Settings:
         spectral: what ``method="varpro"`` maximises: ``"log"`` (unless given), the sum of the logarithms of
             the Ritz values; ``"lora"``, their squares with the weights of the nesting, which is NestedLoRA
             with the head eliminated; ``"sum"``, the values.
+        decay: for ``objective="spin"`` or ``"neuralef"``, weight of a batch in the running averages; theirs
+            unless given.
+        form: ``"unbiased"`` (unless given) or ``"original"``, for ``objective="neuralef"``.
+        order: half the power in ``objective="omm"``, 1 unless given.
+        invert: for ``objective="omm"``, ``True`` for the operator ``(c - T)^-1`` in the place of T, or the
+            number c, above all values of T; see :func:`nbsvd.omm`.
         compile: whether torch compiles the step of stochastic gradients, which takes a while and is
             counted in ``seconds``. It needs a C++ compiler; without one a warning says so, and training goes
             on uncompiled. On CUDA a whole step is captured as one graph, replayed at every step (Adam and
@@ -94,6 +102,10 @@ class Settings:
     report_every: int = 100
     network: Mapping[str, Any] = field(default_factory=dict)
     spectral: str | None = None
+    decay: float | None = None
+    form: str | None = None
+    order: int | None = None
+    invert: bool | float | None = None
     compile: bool = False
 
     def __post_init__(self) -> None:
@@ -108,7 +120,7 @@ class Settings:
             remedy="Say when to stop: steps=1000, or seconds=60.",
         )
         for name, (least, remedy) in COUNTS.items():
-            if name in ("steps", "batch_size") and getattr(self, name) is None:
+            if name in ("steps", "batch_size", "order") and getattr(self, name) is None:
                 continue
             count = whole_number(getattr(self, name))
             fine = count is not None and count >= least
@@ -119,6 +131,21 @@ class Settings:
             number = getattr(self, name)
             fine = number is None or (_is_real(number) and 0 < number < math.inf)
             require(fine, name, got=repr(number), expected=expected, remedy=remedy)
+        if self.form is not None:
+            nearest("form", self.form, FORMS)
+        require(
+            self.decay is None or (_is_real(self.decay) and 0 < self.decay <= 1),
+            "decay",
+            got=repr(self.decay),
+            expected="a number above 0, at most 1",
+            remedy="It is the weight of the present batch in the running averages; 1 forgets all others.",
+        )
+        require(
+            self.invert is None or isinstance(self.invert, bool) or _is_real(self.invert),
+            "invert",
+            got=repr(self.invert),
+            expected="True, or a number above all values of the operator",
+        )
         require(
             isinstance(self.compile, bool),
             "compile",

@@ -19,7 +19,6 @@ from nbsvd.spectrum.moments import average, node_count
 # beneath them.
 BASIS_TOLERANCE, START_TOLERANCE = 1e-10, 1e-6
 MARGIN = 0.3
-FLOOR = 1e-3
 ROUNDING = 1e-12
 
 
@@ -76,16 +75,8 @@ class Start:
     least: float
     control: Spectrum
 
-    def scaled(self, shift: float, objective: str = "lora") -> tuple[Tensor, Tensor]:
-        """Return the coefficients of functions as large as at the optimum of the objective.
-
-        For LoRA each side has norm ``sqrt(value + shift)``, and no component less than a thousandth of the
-        largest, so that none starts at zero; for OMM the functions have norm one.
-        """
-        if objective == "omm":
-            return self.right, self.left
-        sizes = self.values + shift
-        sizes = sizes.clamp_min(FLOOR * float(sizes[0])).sqrt()
+    def scaled(self, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the coefficients of functions of these norms, ``(k,)``, on both sides."""
         return self.right * sizes, self.left * sizes
 
 
