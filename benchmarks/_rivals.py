@@ -61,10 +61,10 @@ SETTINGS = {
     "hydrogen": Setting("hydrogen, default recipe", nbsvd.problems.hydrogen2d, 9),
     "oscillator": Setting("oscillator, default recipe", nbsvd.problems.oscillator2d, 10),
     "hydrogen-cold": Setting(
-        "hydrogen, from random heads",
+        "hydrogen, from random heads, small networks",
         nbsvd.problems.hydrogen2d,
         9,
-        options={"network": {"widths": WIDE}, "warm_start": None},
+        options={"network": {"widths": SMALL}, "warm_start": None},
     ),
 }
 BATCH_SETTINGS = {f"batch-{size}": sampled(size) for size in BATCHES}
