@@ -40,7 +40,7 @@ import torch
 from _machine import RUNS, Number, compare, describe, kept, provenance, record, sources
 from _rivals import ALL, BATCH_SETTINGS, METHODS, SETTINGS, costs, solve
 
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 SEEDS, TUNING_SEED = (0, 1, 2, 3, 4), 100
 BATCH_STEPS = 1000
 SLOWEST = "spin"
