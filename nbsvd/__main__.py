@@ -3,8 +3,9 @@
 import inspect
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -14,6 +15,7 @@ from nbsvd._errors import ArgumentError, TrainingDiverged, nearest, require
 from nbsvd.problems import PROBLEMS
 from nbsvd.spectrum import Result
 from nbsvd.spectrum.storage import check_writable
+from nbsvd.training import Settings
 
 FILES = ("result.safetensors", "figure.png", "report.json")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -44,7 +46,7 @@ def solve(
     problem: Annotated[str, typer.Argument(help="Name of a problem; see 'nbsvd problems'.")],
     k: Annotated[int, typer.Option("--k", "-k", help="Number of components.")] = 6,
     method: Annotated[str, typer.Option(help="sgd | varpro")] = "sgd",
-    objective: Annotated[str, typer.Option(help="lora | omm")] = "lora",
+    objective: Annotated[str, typer.Option(help="lora | omm | spin | neuralef")] = "lora",
     nesting: Annotated[str, typer.Option(help="joint | sequential | none")] = "joint",
     steps: Annotated[int | None, typer.Option(help="Limit in steps.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Limit in seconds; 60 if neither is given.")] = None,
@@ -60,6 +62,10 @@ def solve(
     option: Annotated[
         list[str] | None, typer.Option(help="An argument of the problem, e.g. 'frequencies=[1,2,3]'; repeat.")
     ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(help="A setting of the training, e.g. lr=1e-3, or invert=true with omm; repeat."),
+    ] = None,
     spectral: Annotated[
         str | None, typer.Option(help="log | lora | sum: what method varpro maximises.")
     ] = None,
@@ -74,7 +80,7 @@ def solve(
                 check_writable(out / name, "out")
         if domain is None and preset == "paper" and problem == "hydrogen2d":
             domain = "box"  # the paper's atom
-        options = named_options(option or ()) | ({} if domain is None else {"domain": domain})
+        options = named_options("option", option or ()) | ({} if domain is None else {"domain": domain})
         result = nbsvd.solve(
             nbsvd.problems.get(problem, **options),
             k,
@@ -92,6 +98,7 @@ def solve(
             progress=progress,
             spectral=spectral,
             compile=compile or None,
+            **further_settings(setting or ()),
         )
         typer.echo(table(result))
         if out is not None:
@@ -106,17 +113,30 @@ def solve(
         raise typer.Exit(1) from None
 
 
-def named_options(given: Sequence[str]) -> dict[str, object]:
-    """Return arguments of a problem from ``NAME=VALUE``, the values in JSON or plain words.
+def further_settings(given: Sequence[str]) -> dict[str, Any]:
+    """Return settings of the training that have no option of their own on the command line.
 
     Example:
-        >>> named_options(["frequencies=[1, 2.5]", "domain=box"])
+        >>> further_settings(["lr=1e-3", "invert=true"])
+        {'lr': 0.001, 'invert': True}
+    """
+    settings = named_options("setting", given)
+    own = {"steps", "seconds", "batch_size", "spectral", "compile"}
+    names = sorted({f.name for f in fields(Settings)} - own)
+    return {nearest("setting", name, names): value for name, value in settings.items()}
+
+
+def named_options(argument: str, given: Sequence[str]) -> dict[str, object]:
+    """Return arguments from ``NAME=VALUE``, the values in JSON or plain words.
+
+    Example:
+        >>> named_options("option", ["frequencies=[1, 2.5]", "domain=box"])
         {'frequencies': [1, 2.5], 'domain': 'box'}
     """
     options: dict[str, object] = {}
     for entry in given:
         name, sign, value = entry.partition("=")
-        require(bool(sign and name), "option", got=entry, expected="NAME=VALUE, such as 'K=[[2,1],[1,2]]'")
+        require(bool(sign and name), argument, got=entry, expected="NAME=VALUE, such as 'K=[[2,1],[1,2]]'")
         try:
             options[name.strip()] = json.loads(value)
         except ValueError:

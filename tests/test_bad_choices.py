@@ -517,8 +517,160 @@ CENTERS = {
     )
 }
 
+SHIFT = torch.diag(torch.ones(3), 1)  # not self-adjoint
+TALL = Problem(Matrix(torch.ones(3, 2)))
+SADDLE = torch.diag(torch.tensor([2.0, 1.0, -1.0]))
+
+
+def rival(objective, problem="brownian", k=2, **options):
+    return lambda: solve(problem, k, objective=objective, progress=False, **options)
+
+
+RIVALS = (
+    {
+        f"{objective}, {name}": (
+            call(objective),
+            "objective",
+            f"{objective!r} for {got} self-adjoint",
+            "self-adjoint operator",
+            "Use objective='lora', which has functions of their own for both sides",
+        )
+        for objective in ("spin", "neuralef", "omm")
+        for name, got, call in (
+            ("volterra", "Integral, which is not", lambda o: rival(o, "volterra")),
+            ("a rectangle", "Matrix, which is not", lambda o: rival(o, TALL, 1)),
+            ("svds", "Matrix, which is not", lambda o: lambda: svds(SHIFT, 1, objective=o)),
+            ("svds of symmetric", "Matrix, which is not", lambda o: lambda: svds(EYE, 1, objective=o)),
+            ("svds of a kernel", "TwoSided, which is not", lambda o: lambda: svds(KERNEL, 1, objective=o)),
+        )
+    }
+    | {
+        f"{objective}, nesting {name}": (
+            rival(objective, nesting=nesting),
+            "nesting",
+            got,
+            "a slope of its own, in order",
+            "Leave nesting out",
+        )
+        for objective in ("spin", "neuralef")
+        for name, nesting, got in (
+            ("none", "none", "'none'"),
+            ("weights", Nesting.joint(2, [0.7, 0.3]), "'joint' with objective=" + repr(objective)),
+        )
+    }
+    | {
+        f"{name}={value!r} with {objective}": (
+            rival(objective, **{name: value}),
+            name,
+            f"{value!r} with objective={objective!r}",
+            f"belongs to objective='{owner}'",
+            "Leave it out",
+        )
+        for name, value, owner, wrong in (
+            ("decay", 0.1, "spin' or 'neuralef", ("lora", "omm")),
+            ("form", "original", "neuralef", ("lora", "omm", "spin")),
+            ("order", 2, "omm", ("lora", "spin", "neuralef")),
+            ("invert", True, "omm", ("lora", "spin", "neuralef")),
+            ("moment", "plain", "lora", ("spin",)),
+        )
+        for objective in wrong
+    }
+    | {
+        f"decay = {decay!r}": (
+            rival("spin", decay=decay),
+            "decay",
+            repr(decay),
+            "above 0, at most 1",
+            "forgets",
+        )
+        for decay in (0, 0.0, -0.1, 1.5, True, "slow", float("nan"))
+    }
+    | {
+        f"varpro with {objective}": (
+            rival(objective, method="varpro"),
+            "objective",
+            f"{objective!r}, with method='varpro'",
+            "'lora'",
+            "method='sgd'",
+        )
+        for objective in ("spin", "neuralef", "omm")
+    }
+    | {
+        f"invert = {c!r}": (
+            rival("omm", "hydrogen2d", invert=c, network={"widths": (8, 8)}),
+            "invert",
+            repr(c),
+            "a number above all values",
+            "invert=True finds one",
+        )
+        for c in (0.5, -1.0, float("nan"), float("inf"))
+    }
+    | {
+        "omm, unbounded": (
+            rival("omm", "hydrogen2d"),
+            "objective",
+            "'omm' for Schrodinger, which is unbounded below",
+            "no negative values",
+            "invert=True",
+        ),
+        "omm, unbounded, not asked to invert": (
+            rival("omm", "hydrogen2d", invert=False),
+            "objective",
+            "unbounded below",
+            "no negative values",
+            "invert=True",
+        ),
+        "omm, indefinite": (
+            rival("omm", Problem(Matrix(SADDLE)), 1),
+            "objective",
+            "Matrix, which has values down to -1",
+            "one of them, and the objective has no minimum",
+            "invert=True",
+        ),
+        "order = 0": (rival("omm", order=0), "order", "0", "at least 1"),
+        "order = 1.5": (rival("omm", order=1.5), "order", "1.5", "an integer"),
+        "order 2 by pairs": (
+            rival("omm", order=2, kind="iid", moment="u"),
+            "moment",
+            "'u' with order=2",
+            "'plain' for an order above 1",
+        ),
+        "form": (rival("neuralef", form="origin"), "form", "'origin'", "'unbiased'", "'original'?"),
+        "moment of the original form": (
+            rival("neuralef", form="original", kind="iid", moment="u"),
+            "moment",
+            "'u' with form='original'",
+            "plain products",
+            "form='unbiased'",
+        ),
+        "decay of the original form": (
+            rival("neuralef", form="original", decay=0.5),
+            "decay",
+            "0.5 with form='original'",
+            "has no averages",
+            "form='unbiased'",
+        ),
+        "neuralef by pairs on quadrature": (
+            rival("neuralef", kind="quadrature", moment="u"),
+            "moment",
+            "'u' on quadrature",
+            "'plain'",
+        ),
+        "compile": (
+            rival("spin", compile=True),
+            "compile",
+            "True with objective='spin'",
+            "derivatives inside its step",
+            "Leave it out",
+        ),
+        "objective": (rival("spinn"), "objective", "'spinn'", "'neuralef'", "Did you mean 'spin'?"),
+    }
+)
+
+
 TABLE = flat(
     {
+        "rival": RIVALS,
         "varpro": VARPRO,
         "singular point": SINGULAR,
         "length": LENGTHS,
@@ -544,6 +696,10 @@ def test_singular_points_of_the_domain_are_welcome():
 @pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
 def test_refused(row):
     check(*row)
+
+
+def test_invert_in_words():
+    check(rival("omm", invert="yes"), "invert", "'yes'", "True, or a number above all values")
 
 
 def test_cuda_without_one(monkeypatch):

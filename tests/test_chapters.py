@@ -227,7 +227,8 @@ def test_chapters_have_exercises_and_no_code(chapter):
 def test_all_theorems_of_the_plan_are_there():
     labels = {label for text in CHAPTERS.values() for label in labels_of(text)}
     anchors = """hilbert-schmidt singular-system schmidt expansion optimum invariance critical-points evd-form
-        joint masks theorem-2 ties sequential head vamp form-domain unbounded-optimum hydrogen-theory"""
+        joint masks theorem-2 ties sequential head vamp form-domain unbounded-optimum hydrogen-theory
+        rivals-spin rivals-neuralef rivals-omm rivals-table"""
     assert set(anchors.split()) - labels == set()
     assert "thm-schmidt" in labels
 

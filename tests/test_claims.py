@@ -139,6 +139,8 @@ NOT_RUN = {key: RIGHT[key] for key in ("id", "where", "quote", "says")} | {
         [RIGHT | {"shown": "a"}],
         [RIGHT | {"also": "one quote"}],
         [RIGHT | {"note": 3}],
+        [RIGHT | {"code": ["one", "two"]}],
+        [RIGHT | {"command": "rm -r everything"}],
         [RIGHT | {"later": "Some day."}],
         [RIGHT | {"status": "contradicted"}],
         [{key: RIGHT[key] for key in RIGHT if key != "shows"}],
@@ -150,6 +152,22 @@ NOT_RUN = {key: RIGHT[key] for key in ("id", "where", "quote", "says")} | {
 def test_a_faulty_entry_is_found(entries):
     assert ledger.faults([RIGHT, NOT_RUN | {"id": "b"}]) == []
     assert ledger.faults(entries)
+
+
+def lost_commands(claims: list[dict[str, Any]]) -> list[str]:
+    """Claims whose command runs a script that is not there."""
+    wrong = []
+    for claim in claims:
+        program, _, rest = claim.get("command", "").partition(" ")
+        if program == "python" and not (ROOT / rest.split(" ")[0]).is_file():
+            wrong.append(f"{claim['id']}: there is no {rest.split(' ')[0]}")
+    return wrong
+
+
+def test_commands_run_scripts_that_exist():
+    assert any("command" in claim for claim in CLAIMS)
+    assert lost_commands(CLAIMS) == []
+    assert lost_commands([RIGHT | {"command": "python benchmarks/none.py"}])
 
 
 # The cells
@@ -336,7 +354,8 @@ def build(
     source = folder / "source"
     (source / "labs").mkdir(parents=True)
     source.joinpath("conf.py").write_text(CONF.format(ext=str(BOOK / "_ext")), encoding="utf-8")
-    entries = [RIGHT | {"proof": "here", "says": "That $x$ is small."}, NOT_RUN | {"id": "b"}]
+    more = {"code": "Says $y$.", "command": "python benchmarks/step.py --record"}
+    entries = [RIGHT | {"proof": "here", "says": "That $x$ is small."} | more, NOT_RUN | {"id": "b"}]
     source.joinpath("claims.yml").write_text(yaml.safe_dump({"claims": claims or entries}), encoding="utf-8")
     source.joinpath("index.md").write_text(page + "\n```{toctree}\nlabs/trial\n```\n", encoding="utf-8")
     lab = trial(cell)["trial"]
@@ -368,6 +387,9 @@ def test_the_ledger_is_a_table_with_links_both_ways(tmp_path):
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", page))
     assert "2 claims, 1 not yet. The first is reproduced, the second not run." in text
     assert "“It works.”" in text
+    assert "Shown: it works." in text
+    assert "Public code: Says" in text
+    assert "Again: python benchmarks/step.py --record" in text
     assert "The paper’s claim a: reproduced." in re.sub(r"<[^>]*>", "", lab)
 
 

@@ -144,6 +144,18 @@ def test_options_reach_the_engine(monkeypatch):
     assert {name: seen[name] for name in given} == given
 
 
+def test_settings_of_a_rival_reach_the_engine(tmp_path):
+    """By name and value, after the objective; the report says what was used."""
+    options = "--steps 3 --no-progress --objective spin --setting decay=0.5 --setting lr=1e-4"
+    done = nbsvd_with("solve", "gaussian_kernel", "-k", "2", *options.split(), "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    result = nbsvd.load(tmp_path / "result.safetensors")
+    assert result.info["objective"] == "spin"
+    assert result.info["objective_settings"] == {"decay": 0.5}
+    options = {"objective": "spin", "decay": 0.5, "lr": 1e-4, "progress": False}
+    assert torch.equal(result.values, nbsvd.solve("gaussian_kernel", 2, steps=3, **options).values)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -163,8 +175,15 @@ def test_options_reach_the_engine(monkeypatch):
         ("solve hydrogen2d --domain boxes", "domain: got 'boxes'.*Did you mean 'box'"),
         (
             "solve hydrogen2d --objective omm",
-            "objective: got 'omm' for Schrodinger, which is unbounded below",
+            "objective: got 'omm' for Schrodinger, which is unbounded below.*invert=True",
         ),
+        ("solve volterra --objective spin", "objective: got 'spin' for Integral.*not self-adjoint.*'lora'"),
+        ("solve brownian --objective neuralef --nesting none", "nesting: got 'none' with objective='neur"),
+        ("solve brownian --objective omm --setting decay=0.1", "decay: got 0.1 with objective='omm'"),
+        ("solve brownian --objective spin --setting decay=2", "decay: got 2; expected a number above 0"),
+        ("solve brownian --setting deca=0.1", "setting: got 'deca'.*Did you mean 'decay'"),
+        ("solve brownian --setting decay", "setting: got decay; expected NAME=VALUE"),
+        ("solve brownian --setting steps=3", "setting: got 'steps'; expected one of"),
     ],
 )
 def test_bad_options_are_refused_with_the_reason(unchecked, arguments, message):

@@ -27,14 +27,17 @@ from torch._dynamo.utils import counters
 torch.set_num_threads(1)
 whole, names = torch.compile, []
 traced = functools.partial(whole, backend="aot_eager")
-for name, k, optimizer, torch.compile in (
-    ("gaussian_kernel", 2, "soap", traced),
-    ("volterra", 2, "soap", traced),
-    ("hydrogen2d", 3, "rmsprop", whole),
+for name, k, optimizer, torch.compile, objective in (
+    ("gaussian_kernel", 2, "soap", traced, {}),
+    ("volterra", 2, "soap", traced, {}),
+    ("gaussian_kernel", 2, "rmsprop", traced, {"objective": "neuralef"}),
+    ("gaussian_kernel", 2, "rmsprop", traced, {"objective": "neuralef", "form": "original"}),
+    ("hydrogen2d", 3, "rmsprop", traced, {"objective": "omm", "invert": True}),
+    ("hydrogen2d", 3, "rmsprop", whole, {}),
 ):
     values = [
         nbsvd.solve(name, k, steps=4, batch_size=64, progress=False, dtype=torch.float64, compile=flag,
-                    optimizer=optimizer, network={"widths": (6,), "activation": "softplus"})
+                    optimizer=optimizer, **objective, network={"widths": (6,), "activation": "softplus"})
         for flag in (False, True)
     ]
     assert [v.info["compiled"] for v in values] == [False, True], name
@@ -44,7 +47,7 @@ for name, k, optimizer, torch.compile in (
         loose = 1e3 if optimizer == "soap" else 1.0
         torch.testing.assert_close(fast[key], plain[key], rtol=1e-9 * loose, atol=1e-11 * loose)
     torch.testing.assert_close(values[0].values, values[1].values, rtol=1e-9, atol=0)
-    names.append(name)
+    names.append(objective.get("objective", name))
 print("same:", *names)
 """
 
@@ -57,7 +60,8 @@ def test_a_compiled_run_is_the_same_to_rounding(tmp_path):
         [sys.executable, "-c", BOTH], capture_output=True, text=True, check=False, env=environment
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == ["same:", "gaussian_kernel", "volterra", "hydrogen2d"]
+    names = ["neuralef", "neuralef", "omm"]
+    assert done.stdout.split() == ["same:", "gaussian_kernel", "volterra", *names, "hydrogen2d"]
 
 
 @pytest.fixture

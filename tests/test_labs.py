@@ -225,6 +225,31 @@ WRONG = {
         "def finite(d, alpha):\n    return alpha > 1",
         "def finite(d, alpha):\n    return d >= 3 and alpha > 0",
     ],
+    ("rivals", "exercise-1"): [
+        "def smallest_decay(rate, value):\n    return 2 * rate * value",
+        "def smallest_decay(rate, value):\n    return 2 * rate * value / (1 + 2 * rate * value)",
+        "def smallest_decay(rate, value):\n    return rate * max(value, 0.0)",
+    ],
+    ("rivals", "exercise-2"): [
+        "def masked(F, T):\n"
+        "    C = torch.linalg.cholesky(F.T @ F)\n"
+        "    psi = torch.linalg.solve_triangular(C, F.T, upper=False).T\n"
+        "    return 2 * (T @ psi - psi * (psi * (T @ psi)).sum(0)) / C.diagonal()",
+        "def masked(F, T):\n"
+        "    C = torch.linalg.cholesky(F.T @ F)\n"
+        "    psi = torch.linalg.solve_triangular(C, F.T, upper=False).T\n"
+        "    return T @ psi - psi @ torch.triu(psi.T @ T @ psi)",
+        "def masked(F, T):\n"
+        "    psi = F / F.norm(dim=0)\n"
+        "    return 2 * (T @ psi - psi * (psi * (T @ psi)).sum(0)) / F.norm(dim=0)",
+        "def masked(F, T):\n    return 0",
+    ],
+    ("rivals", "exercise-3"): [
+        "prediction = {'LoRA': 3, 'SpIN': 3, 'NeuralEF': 3, 'OMM': 3}",
+        "prediction = {'LoRA': 2, 'SpIN': 3, 'NeuralEF': 3, 'OMM': 0}",
+        "prediction = {'LoRA': 2, 'SpIN': 2, 'NeuralEF': 2, 'OMM': 2}",
+        "prediction = {}",
+    ],
     ("faster", "exercise-1"): [
         "def slowest(values):\n    return max(values) ** 0.5\ndef power(q):\n    return 1 + q / 2",
         "def slowest(values):\n    return min(values)\ndef power(q):\n    return 1 + q / 2",

@@ -142,6 +142,82 @@ def test_plain_is_biased_by_the_covariance_over_b():
     torch.testing.assert_close(value, dense_value(f, A, nesting, 1) + bias, rtol=1e-12, atol=1e-12)
 
 
+INDEFINITE = torch.tensor([2.0, 1.5, 0.4, -0.5, -3.0], dtype=f64)
+C = 2.6  # above all of them
+
+
+def indefinite():
+    Q = torch.linalg.qr(randn(5, 5)).Q
+    return Q * INDEFINITE @ Q.T, Q
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("L", [1, 3])
+def test_the_inverse_is_the_objective_of_the_dense_inverse(kind, p, L):
+    """With c - T = R^T R, in the coordinates y = R f: there the inner product is the plain one."""
+    A, F, nesting = indefinite()[0], (0.4 * randn(5, L, seed=1)).requires_grad_(), Nesting(kind, L)
+    R = torch.linalg.cholesky(C * torch.eye(5, dtype=f64) - A).mT
+    K = R @ torch.linalg.inv(C * torch.eye(5, dtype=f64) - A) @ torch.linalg.inv(R)
+    Y = R @ F.detach()
+    loss = on_indices(F, A, nesting, p=p, invert=C)
+    (gradient,) = torch.autograd.grad(loss, F)
+    torch.testing.assert_close(loss.detach(), dense_value(Y, K, nesting, p), rtol=1e-11, atol=1e-11)
+    expected = R.mT @ dense_gradient(Y, (K + K.mT) / 2, nesting, p)
+    torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("p", [1, 2])
+def test_the_optimum_of_the_inverse(kind, p):
+    """-sum m_l / (c - lambda_l), at |f_l|^2 = 1 / (c - lambda_l)."""
+    (A, Q), nesting = indefinite(), Nesting(kind, 2)
+    F = (Q[:, :2] / (C - INDEFINITE[:2]).sqrt()).requires_grad_()
+    loss, best = on_indices(F, A, nesting, p=p, invert=C), -(nesting.vector / (C - INDEFINITE[:2])).sum()
+    torch.testing.assert_close(loss.detach(), best, rtol=1e-12, atol=0)
+    assert torch.autograd.grad(loss, F)[0].abs().max() < 1e-12
+    if kind != "sequential":
+        near = (
+            on_indices(F.detach() + 0.2 * randn(5, 2, seed=s), A, nesting, p=p, invert=C) for s in range(20)
+        )
+        assert all(value > best for value in near)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("kind", ["joint", "sequential"])
+def test_descent_on_the_inverse_where_the_objective_itself_diverges(kind):
+    """From a start with some of the lowest function in it; without that the pull is back to zero."""
+    (A, Q), nesting, ends = indefinite(), Nesting(kind, 2), []
+    for c in (None, C):
+        F = (0.3 * randn(5, 2, seed=1) + 1.2 * Q[:, [3, 4]]).requires_grad_()
+        for _ in range(1500):
+            (gradient,) = torch.autograd.grad(on_indices(F, A, nesting, invert=c), F)
+            F.data -= 0.04 * gradient
+            if not F.abs().max() < 1e3:
+                break
+        ends.append(F.detach())
+    assert not ends[0].abs().max() < 1e3
+    found = Q.T @ ends[1] * (C - INDEFINITE[:2]).sqrt()
+    torch.testing.assert_close(found.abs(), torch.eye(5, 2, dtype=f64), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("moment", ["u", "split"])
+def test_the_inverse_is_unbiased_too(moment):
+    A, f, p, nesting = (
+        positive(3),
+        randn(3, 2, seed=1),
+        torch.tensor([0.2, 0.5, 0.3], dtype=f64),
+        Nesting.joint(2),
+    )
+    F = f.clone().requires_grad_()
+    exact = on_indices(F, A, nesting, invert=4.0)
+    slope = torch.autograd.grad(exact, F)[0]
+    for used in (moment, "plain"):
+        gradient, value = all_batches(f, A, p, 3, nesting=nesting, moment=used, invert=4.0)
+        off = max(float((value - exact.detach()).abs()), float((gradient - slope).abs().max()))
+        assert off < 1e-10 if used == moment else off > 0.1
+
+
 @pytest.mark.parametrize("p", [1, 2])
 def test_it_can_be_scaled_and_keeps_the_dtype(p):
     f = randn(16, 2).float().requires_grad_()
@@ -151,11 +227,15 @@ def test_it_can_be_scaled_and_keeps_the_dtype(p):
     torch.testing.assert_close(torch.autograd.grad(3 * loss, f)[0], 3 * once)
 
 
-@pytest.mark.parametrize("p", [1, 2])
-def test_compiled_code_agrees_with_eager(p, unchecked):
+@pytest.mark.parametrize(("p", "invert"), [(1, None), (2, None), (1, 3.0), (2, 3.0)])
+def test_compiled_code_agrees_with_eager(p, invert, unchecked):
     f, nesting = randn(8, 3).requires_grad_(), Nesting.joint(3)
-    compiled = torch.compile(lambda f: omm(f, 2 * f, nesting, p=p), backend="aot_eager", fullgraph=True)
-    expected, got = (torch.autograd.grad(loss, f)[0] for loss in (omm(f, 2 * f, nesting, p=p), compiled(f)))
+
+    def loss(f):
+        return omm(f, 2 * f, nesting, p=p, invert=invert)
+
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+    expected, got = (torch.autograd.grad(call(f), f)[0] for call in (loss, compiled))
     torch.testing.assert_close(got, expected)
 
 
@@ -169,6 +249,8 @@ def test_compiled_code_agrees_with_eager(p, unchecked):
         (lambda f: omm(f, f, Nesting.joint(2), p=2, moment="u"), "moment", "'plain' for p > 1"),
         (lambda f: omm(f, f, Nesting.joint(2), moment="upstat"), "moment", "one of"),
         (lambda f: omm(f[:1], f[:1], Nesting.joint(2), moment="u"), "moment", "batch of 1"),
+        (lambda f: omm(f, f, Nesting.joint(2), invert="yes"), "invert", "a number above all values"),
+        (lambda f: omm(f, f, Nesting.joint(2), invert=float("nan")), "invert", "a number above all values"),
         (lambda f: omm(f, f, Nesting.joint(2), weights=torch.zeros(4)), "weights", "positive finite"),
     ],
 )

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 pytest.importorskip("sphinx", reason='the book\'s tools are not installed: pip install -e ".[book]"')
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
-recorded, tell = (importlib.import_module(name) for name in ("recorded", "recorded_tables"))
+recorded, tell, rivals = map(importlib.import_module, ("recorded", "recorded_tables", "recorded_rivals"))
 sys.path.pop(0)
 
 ABOUT: dict[str, Any] = {
@@ -38,6 +38,17 @@ RUN = {
 FAILED = {"seed": 1, "stopped": "failed", "said": "nodes: too coarse"}
 FEM = {"unknowns": 4225, "seconds": SPREAD, "relative_max": 1e-3}
 OURS = {"seconds": SPREAD, "relative_max": SPREAD, "its_time_over_ours": SPREAD}
+
+
+def tried(seed: int, error: float, lr: float = 1e-3) -> dict[str, Any]:
+    """A run of the study of the rivals."""
+    metrics = ("relative", "angle", "subspace", "orthogonality")
+    errors = {f"{metric}_{how}": error for metric in metrics for how in ("mean", "max")}
+    return {"seed": seed, "lr": lr, "steps": 500, "errors": errors, "control": {"relative_mean": 0.25}}
+
+
+BROKEN = FAILED | {"lr": 1e-3}
+STUDY = {"joint": [tried(0, 2e-3), tried(1, 3e-3)], "omm": [tried(0, 2e-3), BROKEN], "new": [BROKEN]}
 REPORTS: dict[str, dict[str, Any]] = {
     "accuracy": {
         "cases": {
@@ -83,6 +94,53 @@ REPORTS: dict[str, dict[str, Any]] = {
     },
     "step": {"steps": {"(c) ours": {"ms": SPREAD, "faster_than_a": SPREAD}}},
     "optimizers": {"arguments": {"seconds": 10.0}, "results": {"soap": {"runs": [{"relative_max": 1e-4}]}}},
+    "rivals_step": {
+        "methods": {"joint": "LoRA", "spin-naive": "SpIN, slowly"},
+        "steps": {
+            "joint": {"ms": SPREAD, "times_joint": SPREAD, "mflop": 380.0, "peak_mb": 8.0},
+            "joint, compiled": {
+                "ms": SPREAD,
+                "times_joint": SPREAD,
+                "times_joint_compiled": 1.0,
+                "mflop": 380.0,
+                "peak_mb": 8.0,
+            },
+            "spin-naive": {
+                "ms": SPREAD,
+                "times_joint": SPREAD,
+                "mflop": 8e3,
+                "peak_mb": 1e3,
+                "kept_mb": 98.0,
+            },
+        },
+        "compile_seconds": {"joint, compiled": 7.5},
+    },
+    "rivals": {
+        "budget_seconds": 15.0,
+        "methods": {"new": "Newest"},
+        "settings": {
+            "hydrogen": {
+                "said": "hydrogen",
+                "k": 9,
+                "time": STUDY,
+                "steps": {"joint": [tried(0, 2e-3, 3e-4)]},
+            }
+        },
+        "batch": {"said": "equal steps", "runs": {"32": {"joint": [tried(0, 2e-3)]}, "64": {}}},
+    },
+    "figure_1": {
+        "method": "spin",
+        "steps": 100_000,
+        "minutes": 61.0,
+        "lr": 1e-4,
+        "errors": {
+            "relative_max": 0.5,
+            "angle_max": 0.25,
+            "subspace_max": 0.125,
+            "orthogonality_max": 0.0625,
+        },
+        "ritz_errors": {"relative_max": 0.03},
+    },
     "gpu": {
         "machine": ABOUT["machine"] | {"gpu": "A GPU"},
         "runs": {"captured": {"steps": 500_000, "seconds": 45.0, "ms_per_step": 0.09}},
@@ -163,6 +221,89 @@ def test_a_refusal_is_shown(tmp_path):
     keep(tmp_path, "side_by_side-1threads", REPORTS["side_by_side"] | refused)
     html = recorded.html(tmp_path, "side_by_side")
     assert ["SciPy svds", "can&#x27;t run", "", "TypeError: &lt;no matrix&gt;"] in cells(html)
+
+
+def test_the_rivals_are_shown(tmp_path):
+    """Means and deviations by hand: of 0.002 and 0.003 they are 0.0025 and 0.0007."""
+    keep(tmp_path, "rivals-1threads-two-at-once", REPORTS["rivals"])
+    html = recorded.html(tmp_path, "rivals")
+    rows = cells(html)
+    deviation = "0.0025\u00a0±\u00a00.0007"
+    assert ["NestedLoRA, joint", "0.001", "500", *[deviation] * 4] in rows
+    assert ["NestedLoRA, joint", "0.0003", "500", *["0.0020"] * 4] in rows, "in equal steps"
+    assert ["OMM of the inverse (1 of 2 failed)", "0.001", "500", *["[0.0020]"] * 4] in rows
+    assert ["Newest (1 of 1 failed)", "0.001", "", *["none"] * 4] in rows
+    assert ["SpIN", tell.MISSING, "", "", "", "", ""] in rows
+    assert ["untrained (control)", "", "0", "0.25\u00a0±\u00a00.00", "", "", ""] in rows
+    assert ["NestedLoRA, joint: 32 points", "0.001", "500", *["0.0020"] * 4] in rows
+    assert ["NeuralEF, original: 512 points", tell.MISSING, "", "", "", "", ""] in rows
+    assert f"oscillator, default recipe: {tell.MISSING}" in html
+    assert (
+        "hydrogen, k = 9, equal time (15 seconds): mean ± standard deviation of 1 or 2 seeds; 2 of 5 runs"
+        in html
+    )
+    assert "(one thread, two runs at once)" in html
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([0.0021, 0.0025, 0.0017], "0.0021 ± 0.0004"),
+        ([2.1e-5, 2.5e-5, 1.7e-5], "(2.1 ± 0.4) × 10⁻⁵"),
+        ([9.99e-6, 9.98e-6, 1.02e-5], "(1.01 ± 0.01) × 10⁻⁵"),
+        ([9.98e-5, 9.99e-5], "(9.985 ± 0.007) × 10⁻⁵"),
+        ([9.98e-5, 5e-5, 15e-5], "(1.0 ± 0.5) × 10⁻⁴"),
+        ([2.1e-6], "2.1 × 10⁻⁶"),
+        ([14.0, 10.0, 20.0], "15 ± 5"),
+        ([120.0, 90.0, 300.0], "170 ± 110"),
+        ([0.3, 0.302], "0.301 ± 0.001"),
+        ([0.01, 0.5, 0.02], "0.18 ± 0.28"),
+        ([0.5, 0.5, 0.5], "0.50 ± 0.00"),
+        ([0.0], "0.0"),
+    ],
+)
+def test_mean_and_deviation(values, text):
+    assert rivals.plus_minus(values).replace("\u00a0", " ") == text
+
+
+def test_one_step_of_the_rivals_is_shown(tmp_path):
+    keep(tmp_path, "rivals_step-paper-1threads", REPORTS["rivals_step"])
+    rows = cells(recorded.html(tmp_path, "rivals_step"))
+    spread = "2 (1 to 3)"
+    assert rows[0][3:5] == ["times that, compiled", "s to compile"]
+    assert ["LoRA", spread, spread, "", "", "380", "8", ""] in rows
+    assert ["LoRA, compiled", spread, spread, "1", "7.5", "380", "8", ""] in rows
+    assert ["SpIN, slowly", spread, spread, "", "", "8000", "1000", "98"] in rows
+    assert ["SpIN", tell.MISSING, "", "", "", "", "", ""] in rows
+
+
+def test_the_methods_of_figure_1_share_a_table(tmp_path):
+    """And a line below it says how each was made."""
+    keep(tmp_path, "figure_1-spin", REPORTS["figure_1"])
+    keep(
+        tmp_path, "figure_1-joint", REPORTS["figure_1"] | {"method": "joint", "ritz_errors": {}}, "2026-01-03"
+    )
+    html = recorded.html(tmp_path, "figure_1")
+    assert html.count("<table") == 1
+    rows = {row[0]: row[1:] for row in cells(html)}
+    where = "A processor, 2 cores"
+    errors = ["0.25", "0.125", "0.0625"]
+    assert rows["SpIN"] == [
+        "100000",
+        "61",
+        "0.0001",
+        "0.5",
+        "0.03",
+        *errors,
+        "2026-01-02",
+        where,
+    ]
+    assert rows["NestedLoRA, joint"][4:] == ["", *errors, "2026-01-03", where]
+    assert rows["NeuralEF, unbiased"] == [tell.MISSING, *[""] * 9]
+    assert re.findall(r"<small>(\w+): (2026-01-\d\d)", html) == [
+        ("joint", "2026-01-03"),
+        ("spin", "2026-01-02"),
+    ]
 
 
 def test_the_newest_of_each_variant_is_taken(tmp_path):

@@ -16,6 +16,7 @@ from nbsvd.operators import Integral, Matrix, Schrodinger
 from nbsvd.spectrum import replicate
 from nbsvd.spectrum.moments import average
 from nbsvd.training import ritz_start
+from nbsvd.training.objective import Inverse, sizes_at_optimum
 from nbsvd.training.start import Basis, choose_shift, has_basis
 from nbsvd.training.tables import least_value, safe_shift
 
@@ -223,19 +224,48 @@ def test_safe_shift_leaves_positive_matrices_alone():
     assert safe_shift(torch.tensor([3.0, 1.0]), -1.9, 0.25) == 0.25
 
 
-def test_no_component_starts_at_zero():
+VALUES = torch.tensor([4.0, 1.0, 1e-9], dtype=f64)
+
+
+@pytest.mark.parametrize(
+    ("objective", "shift", "invert", "sizes"),
+    [
+        ("lora", 0.0, None, [2, 1, 2 * 1e-3**0.5]),  # no component starts at zero
+        ("lora", 5.0, None, [3, 6**0.5, 5**0.5]),
+        ("omm", 5.0, None, [1, 1, 1]),
+        ("omm", 0.0, 5.0, [1, 0.5, 0.2**0.5]),  # of the inverse: the root of 1 / (c - value)
+        ("spin", 5.0, None, [1, 1, 1]),
+        ("neuralef", 5.0, None, [1, 1, 1]),
+    ],
+)
+def test_each_objective_has_its_own_norms(objective, shift, invert, sizes):
+    found = sizes_at_optimum(objective, VALUES, shift, None if invert is None else Inverse(invert))
+    assert found.tolist() == pytest.approx(sizes)
+
+
+def test_heads_are_scaled_to_the_norms_that_are_asked_for():
     one = torch.eye(3, dtype=f64)
     net = network(3, 1)
     T = Integral(lambda x, y: torch.exp(-((x - y.t()) ** 2)), Gaussian(1))
     start = ritz_start(T, net, net, Gaussian(1), Gaussian(1), 3, generator=generator(5), device=CPU)
-    start = replace(start, values=torch.tensor([4.0, 1.0, 1e-9], dtype=f64), right=one, left=one)
-    right, left = start.scaled(0.0)
-    assert right.diagonal().tolist() == pytest.approx([2, 1, 2 * 1e-3**0.5])
-    assert torch.equal(right, left)
-    right, left = start.scaled(5.0, "omm")
-    assert torch.equal(right, one)
-    assert torch.equal(left, one)
-    assert start.scaled(5.0)[0].diagonal().tolist() == pytest.approx([3, 6**0.5, 5**0.5])
+    start = replace(start, right=one, left=2 * one)
+    right, left = start.scaled(torch.tensor([3.0, 2.0, 0.5], dtype=f64))
+    assert right.tolist() == torch.diag(torch.tensor([3.0, 2.0, 0.5])).tolist()
+    assert torch.equal(left, 2 * right)
+
+
+def test_the_inverse_starts_at_its_optimum():
+    """Of an operator that is unbounded below: -sum m / (c - mu), with the norms that go with it."""
+    result = nbsvd.solve("oscillator2d", 3, steps=0, objective="omm", invert=True, dtype=f64, progress=False)
+    nodes = result.measure_x.nodes(20000, kind=result.measure_x.evaluation_kind, generator=generator(3))
+    nesting, c = Nesting.joint(3), result.info["objective_settings"]["invert"]
+    assert c > result.values[0]
+    with torch.no_grad():
+        f, Tf = result.operator.evaluate(result.right_model, nodes)
+        loss = omm(f, Tf, nesting, weights=nodes.weights, invert=c)
+    values = 1 / (c - result.values)
+    assert loss.item() == pytest.approx(-(nesting.vector * values).sum().item(), rel=1e-3)
+    assert (nodes.weights[:, None] * f**2).mean(0).tolist() == pytest.approx(values.tolist(), rel=2e-3)
 
 
 def test_which_modules_have_a_basis():

@@ -1,7 +1,8 @@
 """The ledger: what the paper claims, and whether the book's labs bear it out.
 
 ``book/claims.yml`` holds the claims, one entry each, with a status that is one of :data:`STATUSES`. A claim
-that was checked names a lab, and in that lab the cell with the id ``claim-ID`` checks it. Pages get
+that was checked names a lab, and in that lab the cell with the id ``claim-ID`` checks it. It may also say
+what the public code of the paper does (``code``) and which ``command`` repeats what no lab runs. Pages get
 
 * ``{claims}``: the ledger as tables, one for each section of the paper; its argument may name one section;
 * ``{claim}`ID```: the status of one claim, as a link to the cell that checks it, or to its row in the ledger;
@@ -27,7 +28,8 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 STATUSES = ("reproduced", "contradicted", "not run")
 NEEDED = ("id", "where", "quote", "says", "status")
 CHECKED = ("lab", "shows")
-OPTIONAL = ("also", "note", "proof", "theorem", "later")
+OPTIONAL = ("also", "note", "proof", "theorem", "later", "code", "command")
+PROGRAMS = ("python", "nbsvd", "make")  # what a command may begin with
 
 Claim = dict[str, Any]
 
@@ -68,6 +70,8 @@ def faults(claims: Iterable[Claim]) -> list[str]:
                 wrong.append(f"{name}: is {status}, and still says what will run it (later)")
             if status == "contradicted" and not claim.get("note"):
                 wrong.append(f"{name}: is contradicted, and does not say what is true instead (note)")
+        if "command" in claim and str(claim["command"]).split(" ")[0] not in PROGRAMS:
+            wrong.append(f"{name}: a command begins with {', '.join(PROGRAMS)}")
     return wrong
 
 
@@ -200,6 +204,17 @@ class ClaimsDirective(SphinxDirective):
         for key in ("note", "later"):
             if key in claim:
                 reads += self.words(claim[key])
+        if "shows" in claim:
+            shown = claim["shows"].removesuffix(": True")
+            reads += nodes.paragraph("", "", nodes.emphasis("", "Shown:"), nodes.Text(f" {shown}."))
+        if "code" in claim:
+            reads += self.words(f"*Public code:* {claim['code']}")
+        if "command" in claim:
+            again = nodes.paragraph(
+                "", "", nodes.emphasis("", "Again:"), nodes.Text(" "), classes=["command"]
+            )
+            again += nodes.literal("", claim["command"])
+            reads += again
 
         status = ledger_cell(label=COLUMNS[2])
         shown = nodes.inline("", claim["status"], classes=look(claim))

@@ -1,18 +1,19 @@
 """The page of benchmarks: tables of the newest recorded results, made when the book is built.
 
 ``{benchmark} NAME`` stands for the tables of one benchmark of :data:`KINDS`. They come from the newest file
-of each variant (number of threads, compiled or not) in ``benchmarks/results``, and each says when, on what
-and with which load it was made. Nothing is typed: where no result is recorded, or one lacks a row that it
-should have, the row stands there empty and says so.
+of each variant (number of threads, compiled or not, method) in ``benchmarks/results``, and each says when,
+on what and with which load it was made. Nothing is typed: where no result is recorded, or one lacks a row
+that it should have, the row stands there empty and says so.
 """
 
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from docutils import nodes
@@ -22,13 +23,14 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent.parent / "benchmarks" / "results"
 
 sys.path[:0] = [str(HERE), str(HERE.parent / "_templates")]
+import recorded_rivals  # noqa: E402
 import recorded_tables as tell  # noqa: E402
 from record_labs import table  # noqa: E402
 
 del sys.path[:2]
 
 Report = dict[str, Any]
-FILE = re.compile(r"(?P<base>[a-z_]+)(?P<variant>(?:-[a-z0-9-]+?)?)-(?P<date>\d{4}-\d\d-\d\d)\.json")
+FILE = re.compile(r"(?P<base>[a-z0-9_]+)(?P<variant>(?:-[a-z0-9-]+?)?)-(?P<date>\d{4}-\d\d-\d\d)\.json")
 
 
 @dataclass(frozen=True)
@@ -37,20 +39,22 @@ class Kind:
 
     Arguments:
         said: what it is of.
-        tables: takes a report.
+        tables: takes a report; or the reports of all variants.
         rows: what a result would tell of.
         command: records one.
+        together: whether all variants share one table.
     """
 
     said: str
-    tables: Callable[[Report], tell.Tables]
+    tables: Callable[[Any], tell.Tables]
     rows: tuple[str, ...]
     command: str
+    together: bool = False
 
 
-def kind(name: str, said: str, rows: tuple[str, ...]) -> Kind:
+def kind(name: str, said: str, rows: tuple[str, ...], module: ModuleType = tell) -> Kind:
     """Return the kind of a benchmark that has a script and a function of its name."""
-    return Kind(said, getattr(tell, name), rows, f"python benchmarks/{name}.py --record")
+    return Kind(said, getattr(module, name), rows, f"python benchmarks/{name}.py --record")
 
 
 KINDS = {
@@ -64,6 +68,25 @@ KINDS = {
     "dimensions": kind("dimensions", "error against dimension", tuple(f"d = {d}" for d in range(1, 11))),
     "scaling": kind("scaling", "time and memory of a step", ("against L", "against B", "against d")),
     "step": kind("step", "one step at the paper's setting", ("one step",)),
+    "rivals_step": kind(
+        "rivals_step",
+        "one step of each method",
+        tuple(recorded_rivals.NAMES[method] for method in recorded_rivals.STEPS),
+        recorded_rivals,
+    ),
+    "rivals": kind(
+        "rivals",
+        "the rivals in equal time and equal steps",
+        (*recorded_rivals.SETTINGS.values(), "the size of a batch"),
+        recorded_rivals,
+    ),
+    "figure_1": Kind(
+        "the paper's own setting",
+        recorded_rivals.figure_1,
+        tuple(recorded_rivals.FIGURE.values()),
+        "python benchmarks/figure_1.py METHOD --record",
+        together=True,
+    ),
     "optimizers": kind("optimizers", "optimizers", ("nine states",)),
     "gpu": kind("gpu", "the paper's setting on a GPU", ("H100: 500,000 steps of 128 points",)),
 }
@@ -94,20 +117,31 @@ def html(folder: Path, name: str) -> str:
         rows = [[row, tell.MISSING] for row in of.rows]
         caption = f"Nothing is recorded yet: {of.said} ({of.command} makes one)"
         return table(caption, ["what", "result"], rows)
-    parts = []
-    for variant, report in found:
-        try:
-            made = tell.about(report)
-            tables = list(of.tables(report))
-        except (KeyError, TypeError, AttributeError) as error:
-            label = f"{name}-{variant}" if variant else name
-            raise ValueError(f"the newest result of {label} can't be read: {error!r}") from error
-        words = variant.replace("-two-at-once", "-two runs at once")
-        words = re.sub(r"(\d+)threads", r"\1 threads", words).replace("-", ", ")
-        which = f" ({words.replace('1 threads', 'one thread')})" if variant else ""
-        parts += [table(caption + which, heads, rows) for caption, heads, rows in tables]
-        parts.append(f'<p class="made"><small>{escape(made)}</small></p>')
-    return "".join(parts)
+    groups = [found] if of.together else [[one] for one in found]
+    return "".join(part for group in groups for part in shown(name, of, group))
+
+
+def shown(name: str, of: Kind, group: list[tuple[str, Report]]) -> Iterator[str]:
+    """Yield the tables of one variant, or of all that share them, and a line on how each was made."""
+    [variant, first], *_ = group
+    try:
+        made = [(words(v) + ": " if of.together else "") + tell.about(report) for v, report in group]
+        tables = list(of.tables([report for _, report in group] if of.together else first))
+    except (KeyError, TypeError, AttributeError) as error:
+        label = f"{name}-{variant}" if variant and not of.together else name
+        raise ValueError(f"the newest result of {label} can't be read: {error!r}") from error
+    which = f" ({words(variant)})" if variant and not of.together else ""
+    for caption, heads, rows in tables:
+        yield table(caption + which, heads, rows)
+    for line in made:
+        yield f'<p class="made"><small>{escape(line)}</small></p>'
+
+
+def words(variant: str) -> str:
+    """Write the name of a variant in words."""
+    spelt = variant.replace("-two-at-once", "-two runs at once")
+    spelt = re.sub(r"(\d+)threads", r"\1 threads", spelt).replace("-", ", ")
+    return spelt.replace("1 threads", "one thread")
 
 
 class BenchmarkDirective(SphinxDirective):

@@ -348,8 +348,68 @@ def unbounded() -> Figure:
     return fig
 
 
+def rivals() -> Figure:
+    """One function in the plane under each objective: where it goes, and where it rests."""
+    fig = Figure(figsize=(7.2, 2.2))
+    panels = fig.subplots(1, 4, sharex=True, sharey=True)
+    fig.subplots_adjust(left=0.06, right=0.995, top=0.87, bottom=0.18, wspace=0.06)
+    good, bad = np.array([0.5, 0.25]), np.array([0.5, -0.25])
+
+    def lora(_: float, f: Any) -> Any:
+        return 4 * (good * f - (f @ f) * f)
+
+    def quotient(_: float, f: Any) -> Any:  # SpIN and NeuralEF alike, as long as there is one function
+        return 2 / (f @ f) * (good * f - (f @ (good * f)) / (f @ f) * f)
+
+    def minimisation(values: Any) -> Callable[[float, Any], Any]:
+        return lambda _, f: 2 * ((2 - f @ f) * values * f - (f @ (values * f)) * f)
+
+    def lost(_: float, f: Any) -> float:
+        return float(np.abs(f).max() - 1.72)
+
+    lost.terminal = True  # type: ignore[attr-defined]
+
+    def ring(radius: float, *degrees: float) -> list[tuple[float, float]]:
+        return [(radius * np.cos(np.deg2rad(a)), radius * np.sin(np.deg2rad(a))) for a in degrees]
+
+    around = [
+        *ring(1.5, 15, 45, 80, 100, 135, 165, 195, 225, 260, 280, 315, 345),
+        *ring(0.12, 50, 130, 230, 310),
+    ]
+    turning = [start for radius in (0.5, 1.0, 1.4) for start in ring(radius, 84, 96, 264, 276)]
+    torn = [*ring(0.12, 60, 120, 240, 300), *ring(1.5, 12, 30, 150, 168, 192, 210, 330, 348)]
+    torn += [(x, y) for x in (-0.45, -0.12, 0.12, 0.45) for y in (-1.1, -0.93, 0.93, 1.1)]
+    shown = (
+        ("LoRA", lora, around),
+        ("SpIN, NeuralEF", quotient, turning),
+        ("OMM", minimisation(good), around),
+        ("OMM, a negative value", minimisation(bad), torn),
+    )
+    for ax, (title, field, starts) in zip(panels, shown, strict=True):
+        for start in starts:
+            line = solve_ivp(field, (0, 30), start, rtol=1e-8, atol=1e-10, max_step=0.03, events=lost).y
+            colour = RED if np.abs(line[:, -1]).max() > 1.7 else BLUE
+            ax.plot(*line, color=colour, linewidth=1)
+            length = np.cumsum(np.hypot(*np.diff(line)))
+            at = int(np.searchsorted(length, 0.5 * length[-1]))
+            arrow = {"arrowstyle": "-|>", "linewidth": 1, "shrinkA": 0, "shrinkB": 0, "color": colour}
+            ax.annotate("", line[:, at + 1], line[:, at], arrowprops={**arrow, "mutation_scale": 7})
+        ax.set_title(title, fontsize=9)
+        ax.set(xlim=(-1.7, 1.7), ylim=(-1.7, 1.7), aspect="equal", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
+        ax.set_xlabel(r"$\langle \phi_1 | f\rangle$", labelpad=1)
+        ax.grid(False)
+    rest = {"marker": "o", "color": GREEN, "markersize": 6.5, "markeredgecolor": "white", "zorder": 4}
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8}
+    for ax, size, name in ((0, np.sqrt(good[0]), r"$\sqrt{\lambda_1}$"), (2, 1, "$1$"), (3, 1, "$1$")):
+        panels[ax].plot([-size, size], [0, 0], linestyle="", **rest)
+        panels[ax].text(size, -0.22, name, ha="center", va="top", bbox=box, fontsize=SMALL)
+    panels[1].plot([-1.7, -0.06], [0, 0], [0.06, 1.7], [0, 0], color=GREEN, linewidth=3, zorder=4)
+    panels[0].set_ylabel(r"$\langle \phi_2 | f\rangle$", labelpad=-2)
+    return fig
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
-    draw.__name__: draw for draw in (operators, objective, nesting, heads, unbounded)
+    draw.__name__: draw for draw in (operators, objective, nesting, heads, unbounded, rivals)
 }
 
 

@@ -75,7 +75,7 @@ class NeuralEF(Remembering):
         >>> neuralef = NeuralEF(1, moment="plain")
         >>> loss = neuralef(f, torch.tensor([[6.0], [0.0]]), weights=torch.full((2,), 2.0))
         >>> loss.backward()
-        >>> float(loss), f.grad.abs().max().item()
+        >>> loss.item(), f.grad.abs().max().item()
         (-3.0, 0.0)
     """
 

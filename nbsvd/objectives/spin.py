@@ -68,7 +68,8 @@ class SpIN(Remembering):
         >>> from nbsvd.functions import Table
         >>> table = Table(1, 2, generator=torch.Generator().manual_seed(0))
         >>> T = torch.diag(torch.tensor([3.0, 1.0], dtype=torch.float64))
-        >>> spin, two = SpIN(1, table), torch.full((2,), 2.0)
+        >>> spin = SpIN(1, table, decay=1.0)  # exact sums need no memory
+        >>> two = torch.full((2,), 2.0)
         >>> optimizer = torch.optim.SGD(table.parameters(), lr=0.1)
         >>> for _ in range(400):
         ...     f = table(torch.tensor([[0], [1]]))
@@ -76,7 +77,7 @@ class SpIN(Remembering):
         ...     optimizer.zero_grad()
         ...     loss.backward()
         ...     optimizer.step()
-        >>> round(float(loss), 6)
+        >>> round(loss.item(), 6)
         -3.0
     """
 

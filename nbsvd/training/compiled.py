@@ -4,6 +4,7 @@ Products of matrices stay in the precision of the parameters. Operands rounded t
 an error in T f that does not average out: the same weights are rounded in the same way at every point.
 """
 
+import copy
 import inspect
 import warnings
 from collections.abc import Callable
@@ -28,6 +29,7 @@ class Compiled:
     Arguments:
         loss: a function of a module and further arguments, to a scalar.
         mode: of ``torch.compile``.
+        memory: a module whose buffers each call changes, if the loss has one; compiling leaves them alone.
 
     Example:
         >>> slow = Compiled(lambda model, x: model(x).sum())
@@ -36,8 +38,10 @@ class Compiled:
         2.0
     """
 
-    def __init__(self, loss: Callable[..., Tensor], mode: str = "default") -> None:
-        self.loss, self.mode = loss, mode
+    def __init__(
+        self, loss: Callable[..., Tensor], mode: str = "default", memory: nn.Module | None = None
+    ) -> None:
+        self.loss, self.mode, self.memory = loss, mode, memory
         self.fast: Callable[..., Tensor] | bool | None = None  # None: not tried yet; False: it failed
 
     @property
@@ -48,7 +52,10 @@ class Compiled:
     def __call__(self, model: nn.Module, *arguments: Any) -> Tensor:
         """Return the loss."""
         if self.fast is None:
+            kept = {} if self.memory is None else copy.deepcopy(self.memory.state_dict())
             self.fast = self._compile(model, *arguments)
+            if self.memory is not None:
+                self.memory.load_state_dict(kept)
         if not callable(self.fast):
             return self.loss(model, *arguments)
         if self.mode == "reduce-overhead":

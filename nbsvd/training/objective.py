@@ -1,5 +1,6 @@
 """The objectives of a run: which there are, what each asks of an operator, and all under one call."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,13 @@ def check_objective(objective: str, operator: Operator, nesting: Nesting, settin
     if objective == "omm" and not operator.bounded and not settings.invert:
         raise unfit_for_omm(f"{kind}, which is unbounded below", INVERSE)
     if objective == "neuralef" and settings.form == "original":
+        require(
+            settings.decay is None,
+            "decay",
+            got=f"{settings.decay!r} with form='original'",
+            expected="None: the original form has no averages",
+            remedy="Use form='unbiased'.",
+        )
         require(
             settings.moment is None,
             "moment",
@@ -138,7 +146,7 @@ def find_inverse(invert: Any, values: Tensor, margin: float) -> Inverse | None:
     if invert is True:
         return Inverse(largest + margin * max(largest - smallest, abs(largest), 1e-12))
     require(
-        invert > largest,
+        largest < invert < math.inf,
         "invert",
         got=invert,
         expected=f"a number above all values of T, of which one is at least {largest:.6g}",

@@ -134,14 +134,16 @@ class Session:
         )
         least = start.least
         if self.symmetric:
-            self.shift = start.shift
+            if c.objective != "spin":  # whose order needs no positive values, and whose averages suffer
+                self.shift = start.shift
             if isinstance(right, Table):
                 least = least_value(p.operator, float(start.values[0]), generator=self.generator)
                 if c.objective == "lora":
                     self.shift = safe_shift(start.values, least, start.shift)
             self.inverse = find_inverse(self.settings.invert, start.values, MARGIN)
-            if self.inverse is None:
-                self.operator = p.operator.shift(self.shift)
+            if self.inverse is not None:
+                self.shift = 0.0
+            self.operator = p.operator.shift(self.shift)
         if c.objective == "omm" and self.inverse is None and least < -CLEARLY * abs(float(start.values[0])):
             raise unfit_for_omm(f"{type(p.operator).__name__}, which has values down to {least:.3g} or lower")
         self.warm = c.warm_start == "ritz" and ready
@@ -199,7 +201,9 @@ class Session:
         if self.settings.compile:
             whole = self.settings.optimizer != "soap" and kind != "quadrature"  # see Captured
             graphs = self.choices.device.type == "cuda" and not whole
-            estimate = self.compiled = Compiled(estimate, "reduce-overhead" if graphs else "default")
+            memory = score if isinstance(score, Remembering) else None
+            mode = "reduce-overhead" if graphs else "default"
+            estimate = self.compiled = Compiled(estimate, mode, memory)
         supply = [self.draw(p.measure)]
         if not (self.symmetric and T.local):
             supply.append(self.draw(p.measure if self.symmetric else p.left_measure))

@@ -145,6 +145,7 @@ class Settings:
             "invert",
             got=repr(self.invert),
             expected="True, or a number above all values of the operator",
+            remedy="invert=True finds one.",
         )
         require(
             isinstance(self.compile, bool),
