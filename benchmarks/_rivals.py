@@ -1,5 +1,6 @@
 """The runs of ``rivals.py``: which methods and settings there are, one run, the cost of one step."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -84,9 +85,13 @@ def solve(setting: Setting, method: str, *, seed: int, lr: float, steps: int) ->
         return told | {"stopped": "failed", "said": str(error)}
     if result.history.stopped == "interrupted":
         raise KeyboardInterrupt
-    found = {"errors": all_errors(result), "control": dict(result.control)}
+    untrained = {name: short(e) for name, e in result.control.items() if name.startswith("relative")}
+    found = {"errors": all_errors(result), "control": untrained}
     if result.info["objective"] == "spin":
-        found["measured"] = all_errors(orthonormalised(result))
+        try:
+            found["measured"] = all_errors(orthonormalised(result))
+        except torch.linalg.LinAlgError:  # functions that depend linearly on each other
+            found["measured"] = dict.fromkeys(found["errors"], math.inf)
     return told | {"steps": result.info["steps"], "seconds": round(result.info["seconds"], 2)} | found
 
 
@@ -117,9 +122,14 @@ def all_errors(result: nbsvd.Result) -> dict[str, float]:
     }
     raw = off_diagonal(metrics.cosine_gram(result.right_model(nodes.x).detach(), nodes.weights))
     errors = {
-        f"{name}_{how}": float(getattr(e, how)()) for name, e in found.items() for how in ("mean", "max")
+        f"{name}_{how}": short(getattr(e, how)()) for name, e in found.items() for how in ("mean", "max")
     }
-    return errors | {"raw_orthogonality_max": float(raw.max())}
+    return errors | {"raw_orthogonality_max": short(raw.max())}
+
+
+def short(error: float | Tensor) -> float:
+    """An error as it is kept: four digits."""
+    return float(f"{float(error):.4g}")
 
 
 def off_diagonal(cosines: Tensor) -> Tensor:

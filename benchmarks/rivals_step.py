@@ -92,7 +92,8 @@ class Turn(Step):
     def __init__(self, method: str, *, compiled: bool = False) -> None:
         super().__init__(step.network(), step.ours, compiled=compiled)
         score = objective(method, self.f)
-        self.loss = Compiled(loss(score)) if compiled else loss(score)
+        memory = score if isinstance(score, nn.Module) else None
+        self.loss = Compiled(loss(score), memory=memory) if compiled else loss(score)
         self.kept = sum(b.nbytes for b in score.buffers()) if isinstance(score, nn.Module) else 0
 
 

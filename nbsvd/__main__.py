@@ -123,6 +123,15 @@ def further_settings(given: Sequence[str]) -> dict[str, Any]:
     settings = named_options("setting", given)
     own = {"steps", "seconds", "batch_size", "spectral", "compile"}
     names = sorted({f.name for f in fields(Settings)} - own)
+    for name in own & set(settings):
+        option = "--" + name.replace("_", "-")
+        require(
+            False,
+            "setting",
+            got=name,
+            expected="a setting without an option of its own",
+            remedy=f"Use {option}.",
+        )
     return {nearest("setting", name, names): value for name, value in settings.items()}
 
 

@@ -104,7 +104,9 @@ def solve(
         progress: whether a progress bar is shown.
         network: arguments for the default :class:`~nbsvd.functions.MLP`, or a function of a generator that
             returns a module of your own from points ``(B, d)`` to values ``(B, k)``, which the problem's
-            ansatz multiplies. It starts as it is: control and shift then come from our network.
+            ansatz multiplies. It starts as it is: control and shift then come from our network. If each of
+            its components has parameters of its own, let an attribute ``component_axis`` say along which axis
+            of them: SpIN then takes k passes a step instead of k (k + 1)/2.
         settings: further fields of :class:`~nbsvd.training.Settings`, such as ``lr`` or ``optimizer``, or
             ``spectral`` for ``"varpro"``.
 

@@ -1,18 +1,18 @@
 """The runs behind the book's Figure 1: kept once, recorded with what is shown."""
 
 import base64
+import importlib
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, "benchmarks")
-import _machine
-import figure_1
-
-sys.path.remove("benchmarks")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+_machine, figure_1 = (importlib.import_module(name) for name in ("_machine", "figure_1"))
+del sys.path[0]
 
 
 @pytest.fixture(scope="module")

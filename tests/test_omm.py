@@ -59,6 +59,11 @@ def test_value_and_gradient_on_a_matrix(kind, p, L):
     torch.testing.assert_close(gradient, dense_gradient(F, A, nesting, p), rtol=1e-11, atol=1e-11)
 
 
+def test_true_is_not_a_number_to_invert_at():
+    with pytest.raises(ArgumentError, match="invert=True is for"):
+        omm(torch.ones(3, 1), torch.ones(3, 1), Nesting.joint(1), invert=True)
+
+
 VALUES = torch.tensor([3.0, 2.0, 1.0, 0.3, 0.0], dtype=f64)
 
 

@@ -240,11 +240,11 @@ def test_hydrogen(name, tmp_path):
     ],
 )
 def test_the_optimum_of_an_operator_with_negative_values(options, weights):
-    """SpIN and NeuralEF work on the shifted operator, the inverse on the operator itself."""
+    """NeuralEF works on the shifted operator, SpIN and the inverse on the operator itself."""
     result = solve("oscillator2d", 3, steps=2, network={"widths": (8, 8)}, progress=False, **options)
     levels = torch.tensor([-2.0, -4.0, -4.0], dtype=f64)
     used = 1 / (0.5 - levels) if "invert" in options else levels + result.info["shift"]
-    assert (used > 0).all()
+    assert (result.info["shift"] > 0) == (options["objective"] == "neuralef")
     assert result.history.optimum == pytest.approx(-float(used @ torch.tensor(weights, dtype=f64)))
     assert result.history.loss[-1] == pytest.approx(result.history.optimum, rel=0.5)
 
@@ -257,3 +257,45 @@ def test_whatever_nesting_is_named_theirs_is_their_own_order(objective, nesting)
     problem = Problem(Matrix(torch.diag(torch.tensor([2.0, 1.0, 0.0]))))
     result = solve(problem, 2, steps=0, objective=objective, nesting=nesting, progress=False)
     assert result.info["nesting"] == "sequential"
+
+
+@pytest.mark.parametrize(("kind", "decay"), [("quadrature", 1.0), ("iid", 0.01)])
+def test_spin_remembers_where_sums_are_estimates(kind, decay, monkeypatch):
+    """Unless it is told otherwise."""
+    made = []
+    monkeypatch.setattr(
+        "nbsvd.training.objective.SpIN",
+        lambda L, model, **given: made.append(given) or SpIN(L, model, **given),
+    )
+    for given in ({}, {"decay": 0.5}):
+        solve(
+            "oscillator2d",
+            2,
+            objective="spin",
+            kind=kind,
+            steps=1,
+            network={"widths": (8,)},
+            progress=False,
+            **given,
+        )
+    assert made == [{} if decay == 0.01 else {"decay": decay}, {"decay": 0.5}]
+
+
+def test_zero_is_a_number_to_invert_at():
+    result = solve(
+        "oscillator2d", 2, objective="omm", invert=0, steps=1, network={"widths": (8,)}, progress=False
+    )
+    assert result.info["objective_settings"] == {"invert": 0.0}
+
+
+def test_c_is_above_the_exact_value_where_that_is_known():
+    """The Ritz value of a tiny network is far below it."""
+    c = solve(
+        "hydrogen2d", 1, objective="omm", invert=True, steps=0, network={"widths": (2,)}, progress=False
+    ).info["objective_settings"]["invert"]
+    assert c == pytest.approx(1.3)
+
+
+def test_a_value_above_c_is_warned_of():
+    with pytest.warns(RuntimeWarning, match="invert: c = 0.5, but T has a value of at least 0.7"):
+        Inverse(0.5).warn(torch.tensor([0.7, 0.1]))

@@ -142,6 +142,8 @@ def fake(method: str, *, seed: int, lr: float, steps: int) -> dict[str, Any]:
         for name in ("relative", "angle", "subspace", "orthogonality")
         for how in ("mean", "max")
     }
+    if method.startswith("spin"):  # orthonormalised by the measured Gram matrix as well
+        told["measured"] = {name: error / 2 for name, error in errors.items()}
     return told | {"steps": steps, "seconds": 1.0, "errors": errors, "control": {"relative_mean": 0.5}}
 
 
@@ -201,6 +203,11 @@ def test_the_study(
         assert [setting["time"][method][0]["steps"] for method in COST] == [
             round(15e3 / ms) for ms in COST.values()
         ]
+        for method in ("spin", "spin-no-memory"):
+            own, measured = (setting["steps"][name] for name in (method, f"{method}-measured"))
+            assert [run["errors"]["angle_max"] / 2 for run in own] == [
+                run["errors"]["angle_max"] for run in measured
+            ]
     assert set(report["batch"]["runs"]) == {"32", "128", "512"}
     assert len(set(runs)) == len(runs), "a run was made twice"
     trials = [run for run in runs if run[2] == rivals.TUNING_SEED]
@@ -249,6 +256,15 @@ def test_a_run_depends_on_its_seed_alone(hydrogen: Any) -> None:
             first["errors"]
         )
         assert first["control"]["relative_mean"] == again["control"]["relative_mean"] > 0
+
+
+def test_spin_is_told_of_twice(hydrogen: Any) -> None:
+    """By the averaged Gram matrix, which lags, and by the measured one, which makes it orthonormal."""
+    found = importlib.import_module("_rivals").solve(hydrogen, "spin", seed=0, lr=1e-2, steps=20)
+    own, measured = found["errors"], found["measured"]
+    assert measured["orthogonality_max"] < 1e-3 < own["orthogonality_max"]
+    assert measured["raw_orthogonality_max"] == own["raw_orthogonality_max"]
+    assert measured["relative_max"] != own["relative_max"]
 
 
 def test_all_methods_have_a_cost(hydrogen: Any) -> None:

@@ -343,3 +343,38 @@ def test_a_later_batch_may_be_smaller_than_the_number_of_components():
     f = table(indices(4))
     spin(f, 2 * f)
     assert spin(f[:1], 2 * f[:1]).isfinite()
+
+
+def test_a_model_that_did_not_make_f_is_refused():
+    table, other = (Table(2, 4, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
+    f = table(torch.arange(4)[:, None])
+    with pytest.raises(ArgumentError, match="model: got parameters that f does not depend on"):
+        SpIN(2, other)(f, f)
+
+
+@pytest.mark.parametrize("axis", [-1, True])
+def test_a_component_axis_is_counted_from_zero(axis):
+    table = Table(2, 2, generator=torch.Generator().manual_seed(0))
+    table.component_axis = axis
+    with pytest.raises(ArgumentError, match="component_axis = "):
+        SpIN(2, table)
+
+
+def test_dependent_functions_have_no_value():
+    """So that a training stops, with what was good before."""
+    table = Table(2, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        table.entries[:, 1] = 3 * table.entries[:, 0]
+    f = table(torch.arange(4)[:, None])
+    assert torch.isnan(SpIN(2, table, decay=1.0)(f, f))
+
+
+def test_half_precision_of_its_averages_is_enough_to_run():
+    """In float32 throughout, as on a device without float64."""
+    table = Table(2, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+    spin = SpIN(2, table).float()
+    assert spin.gram.dtype == torch.float32
+    for _ in range(3):
+        f = table(torch.arange(4)[:, None])
+        loss = spin(f, f, weights=torch.full((4,), 4.0))
+    assert loss.item() == pytest.approx(-2, abs=1e-4)  # the identity: two values of 1

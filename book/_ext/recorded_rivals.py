@@ -104,7 +104,8 @@ def rivals(report: Report) -> Tables:
             methods = dict.fromkeys([*METHODS, *found])
             rows = [measured(names.get(method, method), found.get(method)) for method in methods]
             equal = f"equal time ({report['budget_seconds']:g} seconds)" if mode == "time" else "equal steps"
-            caption = f"{setting['said']}, k = {setting['k']}, {equal}: {seeds(found.values())}"
+            own = [runs for method, runs in found.items() if not method.endswith("-measured")]
+            caption = f"{setting['said']}, k = {setting['k']}, {equal}: {seeds(own)}"
             yield caption, HEADS, rows + untrained(found)
     yield batch_sizes(report.get("batch", {}), names)
 

@@ -319,7 +319,7 @@ class WithFactor(Pointwise):
     def component_axis(self) -> int | None:
         """The axis of every parameter along which the components lie; ``None`` if they share any."""
         axis: int | None = getattr(self.network, "component_axis", None)
-        return None if list(self.factor.parameters()) else axis
+        return None if any(p.requires_grad for p in self.factor.parameters()) else axis
 
     def config(self) -> dict[str, object]:
         """Describe network and factor."""

@@ -146,8 +146,8 @@ class MLP(Pointwise):
     @property
     def component_axis(self) -> int | None:
         """The axis of every parameter along which the components lie; ``None`` if they share any."""
-        features = [] if self.features is None else list(self.features.parameters())
-        return 0 if self.disjoint and not features else None
+        shared = [] if self.features is None else [p for p in self.features.parameters() if p.requires_grad]
+        return 0 if self.disjoint and not shared else None
 
     @property
     def basis_size(self) -> int:

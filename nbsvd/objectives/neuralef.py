@@ -152,4 +152,5 @@ class NeuralEF(Remembering):
 def _positive(rayleigh: Tensor, squared: Tensor) -> Tensor:
     """Return the magnitudes of ``<f|T f>``, none below a small share of the largest, norm by norm."""
     quotients = (rayleigh / squared).abs()
-    return squared * torch.maximum(quotients, FLOOR * quotients.max())
+    least = (FLOOR * quotients.max()).clamp_min(torch.finfo(quotients.dtype).tiny)
+    return squared * torch.maximum(quotients, least)

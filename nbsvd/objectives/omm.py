@@ -15,8 +15,7 @@ from nbsvd.objectives.moments import (
     product,
 )
 from nbsvd.objectives.nesting import Nesting, check_nesting, with_gradient
-
-Real = float | int
+from nbsvd.objectives.running import Real
 
 
 def omm(
@@ -108,11 +107,12 @@ def omm(
             remedy="Products of more than two means have no unbiased form here; use p = 1 or a large batch.",
         )
     require(
-        invert is None or (isinstance(invert, Real) and math.isfinite(invert)),
+        invert is None
+        or (isinstance(invert, Real) and not isinstance(invert, bool) and math.isfinite(invert)),
         "invert",
         got=repr(invert),
         expected="a number above all values of T, or None",
-        remedy="The objective is then that of (invert - T) to the power -1.",
+        remedy="The objective is then that of (invert - T) to the power -1; invert=True is for nbsvd.solve.",
     )
     weights = check_weights("weights", weights, f)
     fixed, Tf = f.detach(), Tf.detach()

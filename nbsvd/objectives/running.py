@@ -1,7 +1,5 @@
 """Running averages of inner products, for the objectives that remember."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -54,16 +52,10 @@ class Remembering(nn.Module):
         self.calls += 1
         return (1.0 / self.calls.to(self.mixture.dtype)).clamp_min(self.decay)
 
-    def average(
-        self, kept: Tensor | Sequence[Tensor], batch: Tensor | Sequence[Tensor], rate: Tensor
-    ) -> None:
-        """Move averages towards what the present batch says, in place."""
+    def average(self, kept: Tensor, batch: Tensor, rate: Tensor) -> None:
+        """Move an average towards what the present batch says, in place."""
         with torch.no_grad():
-            if isinstance(kept, Tensor):
-                assert isinstance(batch, Tensor)
-                kept.lerp_(batch.detach().to(kept), rate.to(kept))
-            else:
-                torch._foreach_lerp_(list(kept), [b.detach() for b in batch], float(rate))
+            kept.lerp_(batch.detach().to(kept), rate.to(kept))
 
 
 def precise(x: Tensor) -> Tensor:

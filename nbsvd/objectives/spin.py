@@ -10,7 +10,9 @@ from nbsvd.objectives.moments import check_functions, check_weights
 from nbsvd.objectives.nesting import with_gradient
 from nbsvd.objectives.running import Real, Remembering, precise
 
-RIDGE = 1e-13  # share of the diagonal that is added, so that rounding can't make the Gram matrix indefinite
+# Shares of the diagonal: what is added, so that rounding can't make the Gram matrix indefinite; and below
+# which functions count as linearly dependent on those before them.
+RIDGE, DEPENDENT = 1e-13, 1e-12
 
 
 class SpIN(Remembering):
@@ -46,9 +48,9 @@ class SpIN(Remembering):
     parameters are kept. For components that share parameters it takes L (L + 1) / 2 passes and as many
     copies.
 
-    **Value**: minus the trace, with the averaged S. **Gradient**: minus the field above, by ordinary
-    differentiation of the returned scalar, so that it scales and adds like any other loss. Derivatives are
-    taken inside the call: f must have its graph.
+    **Value**: minus the trace, with the averaged S; not a number if that has no inverse, so that a training
+    stops. **Gradient**: minus the field above, by ordinary differentiation of the returned scalar, so that it
+    scales and adds like any other loss. Derivatives are taken inside the call: f must have its graph.
 
     Arguments:
         L: number of components.
@@ -110,6 +112,12 @@ class SpIN(Remembering):
         self.register_buffer("gram", torch.zeros(L, L, dtype=torch.float64))
 
     def _check_axis(self, axis: int) -> None:
+        require(
+            isinstance(axis, int) and not isinstance(axis, bool) and axis >= 0,
+            "model",
+            got=f"component_axis = {axis!r}",
+            expected="an axis of every parameter, counted from 0, or None",
+        )
         for p in self._parameters_of_f:
             require(
                 p.ndim > axis and p.shape[axis] == self.L,
@@ -145,8 +153,11 @@ class SpIN(Remembering):
 
         rate = self.rate()
         self.average(self.gram, precise(weighted).mT @ precise(fixed), rate)
+        weight = float(rate)  # read once: a GPU waits for it
         for kept, found in zip(zip(*self.slopes, strict=True), self._batch_slopes(f, weighted), strict=True):
-            self.average(kept, found, rate)
+            torch._foreach_lerp_(
+                list(kept), [new.to(old) for new, old in zip(found, kept, strict=True)], weight
+            )
 
         P = precise(weighted).mT @ precise(Tf)
         A, D, trace = self._coefficients((P + P.mT) / 2)
@@ -184,23 +195,34 @@ class SpIN(Remembering):
                 cotangent = torch.zeros_like(f).index_copy_(
                     1, f.new_tensor([k], dtype=torch.int64), cotangent[:, :1]
                 )
-            yield list(
-                torch.autograd.grad(
-                    f, self._parameters_of_f, cotangent, retain_graph=True, materialize_grads=True
-                )
+            found = torch.autograd.grad(
+                f, self._parameters_of_f, cotangent, retain_graph=True, allow_unused=True
             )
+            require(
+                any(slope is not None for slope in found),
+                "model",
+                got="parameters that f does not depend on",
+                expected="the module that f was computed with",
+                remedy="Make SpIN with that very module, not with a copy.",
+            )
+            yield [
+                torch.zeros_like(p) if slope is None else slope
+                for p, slope in zip(self._parameters_of_f, found, strict=True)
+            ]
 
     def _coefficients(self, P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return A, D and the trace for the averaged Gram matrix, and keep its mixture."""
         S = self.gram + RIDGE * torch.diag(self.gram.diagonal())
         C, _ = torch.linalg.cholesky_ex(S)
+        # What is left of a function without its share of those before it; rounding alone where they depend.
+        independent = (C.diagonal() ** 2 > DEPENDENT * S.diagonal()).all()
         inverse = torch.linalg.solve_triangular(C, torch.eye(self.L).to(C), upper=False)
-        trace_matrix = inverse @ P @ inverse.mT
+        trace_matrix = inverse @ P.to(inverse) @ inverse.mT
         size = C.diagonal()
         A = inverse.mT / size
         D = inverse.mT @ torch.triu(trace_matrix / size)
         self.mixture.copy_(inverse.mT)
-        return A, D, trace_matrix.trace()
+        return A, D, torch.where(independent, trace_matrix.trace(), torch.nan)
 
     def _along_slopes(self, D: Tensor) -> Tensor:
         """Return a number whose derivatives are ``sum_ik D_ik <f_i|d f_k>``, with averaged derivatives."""

@@ -1,6 +1,7 @@
 """The objectives of a run: which there are, what each asks of an operator, and all under one call."""
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,6 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
     "neuralef": ("moment", "decay", "form"),
 }
 ORDERED = ("spin", "neuralef")  # whose components are ordered by construction, each by itself
-OWN = {"order": "omm", "invert": "omm", "decay": "spin' or 'neuralef", "form": "neuralef", "moment": "lora"}
 SIDES = "Use objective='lora', which has functions of their own for both sides; or the operator T* T."
 INVERSE = (
     "invert=True works on the bounded, positive (c - T) to the power -1 instead; or use objective='lora'."
@@ -39,12 +39,13 @@ def check_objective(objective: str, operator: Operator, nesting: Nesting, settin
         ArgumentError: says why, and what to use instead.
     """
     nearest("objective", objective, OBJECTIVES)
-    for name, owner in OWN.items():
+    for name in dict.fromkeys(name for names in OBJECTIVES.values() for name in names):
+        owners = " or ".join(repr(other) for other, names in OBJECTIVES.items() if name in names)
         require(
             getattr(settings, name) is None or name in OBJECTIVES[objective],
             name,
             got=f"{getattr(settings, name)!r} with objective={objective!r}",
-            expected=f"None: it belongs to objective='{owner}'",
+            expected=f"None: it belongs to objective={owners}",
             remedy="Leave it out.",
         )
     kind = type(operator).__name__
@@ -61,12 +62,19 @@ def check_objective(objective: str, operator: Operator, nesting: Nesting, settin
             "nesting",
             got=f"{nesting.kind!r} with objective={objective!r}"
             + (", with weights" if nesting.kind == "joint" else ""),
-            expected="none of that: each component follows a slope of its own, in order",
+            expected="'joint' or 'sequential' without weights, for each component follows a slope of its own",
             remedy="Leave nesting out.",
         )
+    require(
+        objective != "spin" or settings.batch_size is None or settings.batch_size >= nesting.L,
+        "batch_size",
+        got=f"{settings.batch_size} with objective='spin' and {nesting.L} components",
+        expected=f"at least {nesting.L} points, for a Gram matrix that has an inverse",
+    )
     if objective == "omm" and not operator.self_adjoint:
         raise unfit_for_omm(f"{kind}, which is not self-adjoint", SIDES)
-    if objective == "omm" and not operator.bounded and not settings.invert:
+    asked = settings.invert is not None and settings.invert is not False  # 0 is a number like any other
+    if objective == "omm" and not operator.bounded and not asked:
         raise unfit_for_omm(f"{kind}, which is unbounded below", INVERSE)
     if objective == "neuralef" and settings.form == "original":
         require(
@@ -104,8 +112,8 @@ def unfit_for_omm(what: str, remedy: str = INVERSE) -> ArgumentError:
     return ArgumentError(
         "objective",
         got=f"'omm' for {what}",
-        expected="a bounded self-adjoint operator with no negative values: "
-        "one of them, and the objective has no minimum",
+        expected="a bounded self-adjoint operator with no negative values "
+        "(with a single one the objective has no minimum)",
         remedy=remedy,
     )
 
@@ -128,14 +136,25 @@ class Inverse:
         """Return the values of the inverse."""
         return 1 / (self.c - values)
 
+    def warn(self, learned: Tensor) -> None:
+        """Warn if a value that was learned, hence one of T, is not below c."""
+        if bool((learned >= self.c).any()):
+            warnings.warn(
+                f"invert: c = {self.c:.6g}, but T has a value of at least {float(learned.max()):.6g}, so the "
+                "objective has no minimum. Give a larger number.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
 
-def find_inverse(invert: Any, values: Tensor, margin: float) -> Inverse | None:
+
+def find_inverse(invert: Any, values: Tensor, margin: float, top: float | None = None) -> Inverse | None:
     """Return the inverse that was asked for, with c of its own unless a number is given.
 
     Arguments:
         invert: ``True``, a number, or nothing.
         values: Ritz values, descending, ``(k,)``. They lie below the exact ones, hence a margin.
         margin: of c above the largest, in units of their spread.
+        top: the exact largest value, where it is known.
 
     Raises:
         ArgumentError: a number that is not above the values.
@@ -143,6 +162,7 @@ def find_inverse(invert: Any, values: Tensor, margin: float) -> Inverse | None:
     if invert is None or invert is False:
         return None
     largest, smallest = float(values[0]), float(values[-1])
+    largest = largest if top is None else max(largest, top)
     if invert is True:
         return Inverse(largest + margin * max(largest - smallest, abs(largest), 1e-12))
     require(
@@ -175,7 +195,8 @@ def make_score(
     """
     decay = {} if settings.decay is None else {"decay": settings.decay}
     if objective == "spin":
-        return SpIN(nesting.L, model, **decay)
+        # Where sums are exact a memory gives nothing, and lags.
+        return SpIN(nesting.L, model, **(decay or ({"decay": 1.0} if moment == "plain" else {})))
     if objective == "neuralef":
         return NeuralEF(nesting.L, unbiased=settings.form != "original", moment=moment, **decay)
     order = settings.order or 1

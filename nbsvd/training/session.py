@@ -140,7 +140,8 @@ class Session:
                 least = least_value(p.operator, float(start.values[0]), generator=self.generator)
                 if c.objective == "lora":
                     self.shift = safe_shift(start.values, least, start.shift)
-            self.inverse = find_inverse(self.settings.invert, start.values, MARGIN)
+            top = None if p.exact is None else float(p.exact.values(1)[0])
+            self.inverse = find_inverse(self.settings.invert, start.values, MARGIN, top)
             if self.inverse is not None:
                 self.shift = 0.0
             self.operator = p.operator.shift(self.shift)
@@ -184,6 +185,8 @@ class Session:
             self.choices.objective, nesting, self.settings, moment, self.pair.right, self.inverse
         )
         if isinstance(score, Remembering):
+            if self.choices.device.type == "mps":  # which has no float64
+                score.float()
             score.to(self.choices.device)
         if isinstance(score, SpIN):  # the model keeps what its functions have to be combined with
             self.pair.mix = score.mixture
@@ -322,6 +325,8 @@ class Session:
             info=self._info(history, trained) | {"untrained": start.control.values.tolist()},
         )
         warn_unbound(result.values.tolist(), self.threshold)
+        if self.inverse is not None:
+            self.inverse.warn(result.values)
         return result
 
     def _info(self, history: History, trained: float) -> dict[str, Any]:

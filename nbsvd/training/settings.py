@@ -69,8 +69,9 @@ class Settings:
         spectral: what ``method="varpro"`` maximises: ``"log"`` (unless given), the sum of the logarithms of
             the Ritz values; ``"lora"``, their squares with the weights of the nesting, which is NestedLoRA
             with the head eliminated; ``"sum"``, the values.
-        decay: for ``objective="spin"`` or ``"neuralef"``, weight of a batch in the running averages; theirs
-            unless given.
+        decay: for ``objective="spin"`` or ``"neuralef"``, weight of a batch in the running averages. Unless
+            given 0.1 for NeuralEF; for SpIN 0.01 on points at random, and 1 on other nodes, where sums are
+            exact and a memory only lags.
         form: ``"unbiased"`` (unless given) or ``"original"``, for ``objective="neuralef"``.
         order: half the power in ``objective="omm"``, 1 unless given.
         invert: for ``objective="omm"``, ``True`` for the operator ``(c - T)^-1`` in the place of T, or the
