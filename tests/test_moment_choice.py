@@ -6,7 +6,7 @@ import torch
 import nbsvd
 from nbsvd import problems, solve
 from nbsvd.spectrum import moments
-from nbsvd.training import session
+from nbsvd.training import objective as scores
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -25,7 +25,7 @@ def used(monkeypatch):
         return spy
 
     for name in ("lora_evd", "omm"):
-        monkeypatch.setattr(session, name, spy_on(getattr(session, name)))
+        monkeypatch.setattr(scores, name, spy_on(getattr(scores, name)))
     return used
 
 
