@@ -1,4 +1,10 @@
-"""Devices by name."""
+"""Devices by name, and what a run ran on."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
 
 import torch
 
@@ -50,3 +56,19 @@ def _read(name: str | torch.device) -> None:
             expected="a name such as 'cuda:0'",
             remedy='Write a whole number after the colon, or use "auto".',
         ) from error
+
+
+def surroundings() -> dict[str, Any]:
+    """Return threads, machine, date and versions, as a result tells them.
+
+    Example:
+        >>> sorted(surroundings())
+        ['date', 'machine', 'threads', 'versions']
+    """
+    packages = ("torch", "numpy", "scipy", "nbsvd")
+    return {
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "date": datetime.now(UTC).date().isoformat(),
+        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
+    }

@@ -14,9 +14,10 @@ hook must be in place before ``nbsvd`` is imported, hence the order of the lines
 Functions, methods, ``forward`` and the fields of dataclasses all obey it. It holds for the whole test.
 """
 
+import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 # The kernels that nbval starts inherit these, so notebooks run as the tests do. MPLBACKEND is not among them:
 # a kernel that finds it set does not show its figures.
@@ -53,3 +54,16 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for loop in ("train", "minimise_tables"):
         monkeypatch.setattr(session, loop, lambda *a, **o: pytest.fail("training began"))
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a benchmark as its command line would, and return what it prints."""
+
+    def run(name: str, *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [name + ".py", *arguments])
+        capsys.readouterr()
+        importlib.import_module(name).main()
+        return capsys.readouterr().out
+
+    return run

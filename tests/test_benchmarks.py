@@ -70,19 +70,6 @@ def bounded() -> ModuleType:
     return importlib.import_module("_bounded")
 
 
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Script:
-    """Run a benchmark as its command line would, and return what it prints."""
-
-    def run(name: str, *arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", [name + ".py", *arguments])
-        capsys.readouterr()
-        importlib.import_module(name).main()
-        return capsys.readouterr().out
-
-    return run
-
-
 def about(**changes: Any) -> dict[str, Any]:
     """Return a report's provenance."""
     plain = {

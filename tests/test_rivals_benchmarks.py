@@ -3,7 +3,6 @@
 import importlib
 import json
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,19 +26,6 @@ def results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(machine, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(importlib.import_module("rivals"), "RUNS", tmp_path / "runs")
     return tmp_path / "results"
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Script:
-    """Run a benchmark as its command line would, and return what it prints."""
-
-    def run(name: str, *arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", [name + ".py", *arguments])
-        capsys.readouterr()
-        importlib.import_module(name).main()
-        return capsys.readouterr().out
-
-    return run
 
 
 @pytest.fixture

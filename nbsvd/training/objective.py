@@ -70,6 +70,7 @@ def check_objective(objective: str, operator: Operator, nesting: Nesting, settin
         "batch_size",
         got=f"{settings.batch_size} with objective='spin' and {nesting.L} components",
         expected=f"at least {nesting.L} points, for a Gram matrix that has an inverse",
+        remedy="Use a larger batch.",
     )
     if objective == "omm" and not operator.self_adjoint:
         raise unfit_for_omm(f"{kind}, which is not self-adjoint", SIDES)

@@ -2,17 +2,14 @@
 
 import copy
 import math
-import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nbsvd._device import surroundings
 from nbsvd._errors import TrainingDiverged, require
 from nbsvd.functions import Table, WithFactor
 from nbsvd.measures import Counting, Measure, Nodes
@@ -331,7 +328,6 @@ class Session:
 
     def _info(self, history: History, trained: float) -> dict[str, Any]:
         c = self.choices
-        packages = ("torch", "numpy", "scipy", "nbsvd")
         return {
             "problem": self.problem.name,
             "options": dict(self.problem.options),
@@ -349,13 +345,10 @@ class Session:
             "stopped": history.stopped,
             "seconds": trained - self.began,
             "seconds_total": time.perf_counter() - self.began,
-            "threads": torch.get_num_threads(),
             "seed": c.seed,
             "device": str(c.device),
             "dtype": str(c.dtype).removeprefix("torch."),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-            "date": datetime.now(UTC).date().isoformat(),
-            "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
+            **surroundings(),
         }
 
 
