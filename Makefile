@@ -43,7 +43,7 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "nbsvd needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1). Try PYTHON=python3.12 make ..."; exit 1; }
 	@$(PYTHON) -c "import ensurepip" 2>/dev/null || { echo "$(PYTHON) has no ensurepip, which makes virtual environments; on Debian install python3-venv."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --prefer-binary -c constraints.txt -e ".[book,test,dev]"
+	$(BIN)/python -m pip install --quiet --prefer-binary -c constraints.txt -e ".[book,test,dev,sklearn]"
 	@touch $@
 
 book: $(BUILT)

@@ -1,7 +1,7 @@
 """Accuracy in a given time, over seeds: the table that stands or falls with the package.
 
-    python benchmarks/accuracy.py --threads 2 --record          all of it, about an hour
-    python benchmarks/accuracy.py --parallel --record           two at a time, one thread each: half an hour
+    python benchmarks/accuracy.py --threads 2 --record          all of it, over an hour
+    python benchmarks/accuracy.py --parallel --record           two at a time, one thread each: half of that
     python benchmarks/accuracy.py --only hydrogen9 --seeds 0 1  a part
     python benchmarks/accuracy.py --list                        what each case costs
     python benchmarks/accuracy.py --quick                       two seconds a run: to see that it runs
@@ -80,6 +80,13 @@ CASES = {
     "six": Case(lambda: nbsvd.problems.oscillator(K=chain(6)), 7, 60.0, {"relative_max": 1e-3}, seeds=3),
     "ten": Case(lambda: nbsvd.problems.oscillator(K=chain(10)), 11, 60.0, seeds=3),
 }
+for name, make in {
+    "volterra5": nbsvd.problems.volterra,
+    "brownian5": nbsvd.problems.brownian,
+    "gaussian5": nbsvd.problems.gaussian_kernel,
+}.items():
+    CASES[name] = Case(make, 5, 60.0, {"relative_max": 1e-3, "angle_max": 2e-2}, method="sgd")
+    CASES[f"{name}-varpro"] = Case(make, 5, 30.0, {"relative_max": 1e-6})
 
 
 def thinned(seconds: list[float], errors: list[float], points: int = POINTS) -> dict[str, list[float]]:

@@ -20,6 +20,7 @@ from nbsvd.spectrum.storage import read, spaces
 from nbsvd.training import PRESETS, Settings, Trainer
 from nbsvd.training.choices import check_bounded, check_choices
 from nbsvd.training.cloud import Place
+from nbsvd.training.paired_session import PairedSession
 from nbsvd.training.projection import ProjectionSession
 from nbsvd.training.session import Session
 
@@ -143,7 +144,8 @@ def solve(
         network=network,
         callbacks=callbacks,
     )
-    session = ProjectionSession if method == "varpro" else Session
+    projecting = ProjectionSession if problem.operator.pairs is None else PairedSession
+    session = projecting if method == "varpro" else Session
     return session(problem, choices.nesting.L, choices, chosen, began).run(callbacks, progress)
 
 

@@ -265,6 +265,32 @@ WRONG = {
         "mine = {'center': [4.0, -3.0], 'axes': [[1.0, 0.0], [0.0, 3.0]]}",
         "mine = {'center': [-4.0, 3.0], 'axes': [[1.0, 0.0], [0.0, 3**-0.5]]}",
     ],
+    ("pairs", "exercise-1"): [
+        "def triplet(k, rho, x, y):\n"
+        "    h = [0, lambda t: t, lambda t: (t**2 - 1) / 2**0.5, lambda t: (t**3 - 3 * t) / 6**0.5][k]\n"
+        "    return rho**k, h(x), h(y)",
+        "def triplet(k, rho, x, y):\n"
+        "    h = [0, lambda t: t, lambda t: (t**2 - 1) / 2**0.5, lambda t: (t**3 - 3 * t) / 6**0.5][k]\n"
+        "    return abs(rho) ** k, h(x), (1 if rho > 0 else -1) * h(y)",
+        "def triplet(k, rho, x, y):\n    return abs(rho) ** k, x**k, y**k",
+    ],
+    ("pairs", "exercise-2"): [
+        "import math\ndef later(values, n):\n    return [value**n for value in values]\n"
+        "def timescale(value, tau):\n    return -tau / math.log(value)\n"
+        "squares = {'Ornstein-Uhlenbeck': True, 'the noisy map': True}",
+        "import math\ndef later(values, n):\n    return [value / n for value in values]\n"
+        "def timescale(value, tau):\n    return -tau / math.log(value)\n"
+        "squares = {'Ornstein-Uhlenbeck': True, 'the noisy map': False}",
+        "import math\ndef later(values, n):\n    return [value**n for value in values]\n"
+        "def timescale(value, tau):\n    return -math.log(value) / tau\n"
+        "squares = {'Ornstein-Uhlenbeck': True, 'the noisy map': False}",
+    ],
+    ("pairs", "exercise-3"): [
+        "table = torch.eye(3)",
+        "table = torch.ones(2, 3)",
+        "table = torch.tensor([[1.0, 1.0, 1.0], [0.0, 1.0, 0.0]])",
+        "table = torch.tensor([[1.0, 0.0, 1.0], [0.0, -1.0, 0.0]])",
+    ],
 }
 
 

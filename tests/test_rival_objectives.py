@@ -123,7 +123,7 @@ def test_settings_reach_the_objective(name):
 
 # Arguments of solve, least value of the matrix, learning rate, steps, largest error of values and cosines.
 CASES = {
-    "SpIN, no memory": ({"objective": "spin", "decay": 1.0}, -2.0, 0.05, 300, 2e-3),
+    "SpIN, no memory": ({"objective": "spin", "decay": 1.0}, -2.0, 0.025, 600, 2e-3),
     "SpIN": ({"objective": "spin", "decay": 0.05}, -2.0, 0.003, 1000, 5e-3),
     "NeuralEF": ({"objective": "neuralef"}, -2.0, 0.05, 300, 2e-3),
     "NeuralEF, original": ({"objective": "neuralef", "form": "original"}, -2.0, 0.05, 300, 2e-3),

@@ -11,7 +11,8 @@ from nbsvd.functions import MLP, GaussianFactor, WithFactor
 from nbsvd.functions.jet import concatenate, coordinates, squared_radius
 from nbsvd.measures import Gaussian, Lebesgue, Nodes, Radial
 from nbsvd.spectrum import Spectrum, replicate
-from nbsvd.spectrum.moments import Moments, leading, measure_moments, pencil, standard_error
+from nbsvd.spectrum.moments import Moments, measure_moments, standard_error
+from nbsvd.spectrum.pencils import leading, pencil
 from nbsvd.training.heads import sample
 from nbsvd.training.start import Basis
 

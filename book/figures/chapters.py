@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 from numpy.polynomial.legendre import leggauss
 from PIL import Image
 from scipy.integrate import solve_ivp
 from scipy.linalg import eigh
 from scipy.optimize import minimize
+from scipy.special import eval_hermitenorm, factorial, ndtr, ndtri
 
 from nbsvd import plot
 from nbsvd.plot import DIVERGING, OKABE_ITO, Figure
@@ -408,8 +409,66 @@ def rivals() -> Figure:
     return fig
 
 
+def in_sample(n: int, pairs: int, rho: float, samples: int) -> tuple[float, float]:
+    """Largest correlation of n waves of each side of a Gaussian pair, on its own pairs and on fresh ones."""
+    random = np.random.default_rng(n)
+    k = np.arange(1, n + 1)
+    found, fresh = [], []
+    for _ in range(samples):
+        z = random.standard_normal((2, 2, pairs))  # two sets of pairs, two independent normal variables each
+        x, y = z[:, 0], rho * z[:, 0] + np.sqrt(1 - rho**2) * z[:, 1]
+        f, g = (np.sqrt(2) * np.cos(np.pi * k * ndtr(t)[..., None]) for t in (x, y))
+        f, g = (t - t[0].mean(0) for t in (f, g))
+        (qf, rf), (qg, rg) = np.linalg.qr(f[0]), np.linalg.qr(g[0])
+        left, value, right = np.linalg.svd(qg.T @ qf)
+        found.append(value[0])
+        u, v = f[1] @ np.linalg.solve(rf, right[0]), g[1] @ np.linalg.solve(rg, left[:, 0])
+        fresh.append(np.corrcoef(u, v)[0, 1])
+    return float(np.mean(found)), float(np.mean(fresh))
+
+
+def pairs() -> Figure:
+    """A density ratio and its first terms; correlations on the data they were sought on, and on fresh."""
+    rho, count = 0.8, 40
+    fig = Figure(figsize=(7.2, 2.6))
+    u = (np.arange(160) + 0.5) / 160
+    x = ndtri(u)
+    h = np.array([eval_hermitenorm(k, x) / np.sqrt(factorial(k)) for k in range(10)])
+    ratio = np.exp(
+        -(rho**2 * x[:, None] ** 2 - 2 * rho * x[:, None] * x + rho**2 * x**2) / (2 - 2 * rho**2)
+    ) / np.sqrt(1 - rho**2)
+    steps = BoundaryNorm(np.arange(-4, 4.5, 0.5), 256, extend="both")
+    panels = [("density ratio", ratio)]
+    panels += [(f"$L = {cut}$", (h[:cut].T * rho ** np.arange(cut)) @ h[:cut]) for cut in (2, 4, 10)]
+    for number, (title, image) in enumerate(panels):
+        ax = fig.add_axes((0.055 + 0.135 * number, 0.4, 0.122, 0.122 * 7.2 / 2.6))
+        picture = ax.imshow(image, cmap=DIVERGING, norm=steps, origin="lower", extent=(0, 1, 0, 1))
+        ax.set_title(title, loc="center", fontsize=9)
+        ax.set(xticks=[0, 1] if number == 0 else [], yticks=[0, 1] if number == 0 else [])
+        if number == 0:
+            ax.set_xlabel("quantile of $x$", labelpad=-2, fontsize=SMALL)
+            ax.set_ylabel("of $y$", labelpad=-6, fontsize=SMALL)
+        ax.grid(False)
+    bar = fig.colorbar(picture, cax=fig.add_axes((0.2, 0.19, 0.28, 0.04)), orientation="horizontal")
+    bar.set_ticks([-4, 0, 1, 4])
+    bar.outline.set_linewidth(0.5)
+
+    ax = fig.add_axes((0.68, 0.18, 0.31, 0.7))
+    sizes = [1, 2, 3, 5, 8, 12, 16, 20, 24, 28, 32, 36, 39]
+    curves = np.array([in_sample(n, count, 0.5, 60) for n in sizes]).T
+    ax.axhline(0.5, color=INK, linewidth=1.2, linestyle="--")
+    ax.plot(sizes, curves[0], "o-", color=RED, markersize=3.5, linewidth=1.3)
+    ax.plot(sizes, curves[1], "s-", color=BLUE, markersize=3.5, linewidth=1.3)
+    ax.text(15.5, 0.88, "same pairs", color=RED, ha="left", fontsize=SMALL)
+    ax.text(39, 0.52, "true", color=INK, ha="right", va="bottom", fontsize=SMALL)
+    ax.text(15, 0.22, "fresh pairs", color=BLUE, ha="left", fontsize=SMALL)
+    ax.set(xlim=(0, 40), ylim=(-0.05, 1.05), xlabel=f"functions on each side, {count} pairs")
+    ax.set_title("largest correlation", fontsize=9)
+    return fig
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
-    draw.__name__: draw for draw in (operators, objective, nesting, heads, unbounded, rivals)
+    draw.__name__: draw for draw in (operators, objective, nesting, heads, unbounded, rivals, pairs)
 }
 
 

@@ -5,6 +5,7 @@ They are what learned spectra are judged by (:mod:`nbsvd.metrics`). Every class 
 
 from nbsvd.exact.base import Exact, lora_optimum
 from nbsvd.exact.box import Hydrogen2DBox
+from nbsvd.exact.grid import GridSVD
 from nbsvd.exact.kernels import (
     Brownian,
     GaussianKernel,
@@ -13,6 +14,7 @@ from nbsvd.exact.kernels import (
     OrnsteinUhlenbeck,
     Volterra,
 )
+from nbsvd.exact.markov import LogisticMap
 from nbsvd.exact.schrodinger import Hydrogen2D, Hydrogen3D, InfiniteWell, Oscillator
 
 __all__ = [
@@ -20,10 +22,12 @@ __all__ = [
     "Exact",
     "GaussianKernel",
     "GaussianPair",
+    "GridSVD",
     "Hydrogen2D",
     "Hydrogen2DBox",
     "Hydrogen3D",
     "InfiniteWell",
+    "LogisticMap",
     "MatrixExact",
     "OrnsteinUhlenbeck",
     "Oscillator",

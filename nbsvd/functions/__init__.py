@@ -10,6 +10,7 @@ from nbsvd.functions.ansatz import SqrtDensity as SqrtDensity
 from nbsvd.functions.ansatz import SumFactor as SumFactor
 from nbsvd.functions.ansatz import WithFactor as WithFactor
 from nbsvd.functions.build import from_config as from_config
+from nbsvd.functions.constant import ConstantFirst as ConstantFirst
 from nbsvd.functions.envelope import Envelope as Envelope
 from nbsvd.functions.features import Features as Features
 from nbsvd.functions.features import Joined as Joined

@@ -15,6 +15,7 @@ from nbsvd.functions.ansatz import (
     SumFactor,
     WithFactor,
 )
+from nbsvd.functions.constant import ConstantFirst
 from nbsvd.functions.envelope import Envelope
 from nbsvd.functions.features import Features, Joined
 from nbsvd.functions.networks import MLP
@@ -28,6 +29,7 @@ MODULES: dict[str, type[nn.Module]] = {
         Features,
         Joined,
         WithFactor,
+        ConstantFirst,
         BoxFactor,
         DecayFactor,
         GaussianFactor,

@@ -4,12 +4,16 @@ from nbsvd.measures.base import Kind as Kind
 from nbsvd.measures.base import Measure as Measure
 from nbsvd.measures.base import Nodes as Nodes
 from nbsvd.measures.empirical import Empirical as Empirical
+from nbsvd.measures.joint import GaussianPair as GaussianPair
+from nbsvd.measures.joint import PairLaw as PairLaw
+from nbsvd.measures.joint import Parts as Parts
 from nbsvd.measures.laws import Gaussian as Gaussian
 from nbsvd.measures.laws import Law as Law
 from nbsvd.measures.laws import Radial as Radial
 from nbsvd.measures.laws import TruncatedGaussian as TruncatedGaussian
 from nbsvd.measures.laws import Uniform as Uniform
 from nbsvd.measures.mixture import Mixture as Mixture
+from nbsvd.measures.pairs import Pairs as Pairs
 from nbsvd.measures.reference import Counting as Counting
 from nbsvd.measures.reference import Lebesgue as Lebesgue
 from nbsvd.measures.rules import BoxRule as BoxRule

@@ -30,6 +30,7 @@ class Nodes:
         weights: positive weights, ``(B,)``.
         kind: how the points came about: ``"iid"`` draws, scrambled ``"sobol"`` points, or a ``"quadrature"``
             rule. It decides which estimate of a squared inner product is the right one.
+        partner: for nodes that come in pairs, the other point of each, ``(B, d')``; else ``None``.
 
     Example:
         >>> nodes = Nodes(torch.tensor([[0.25], [0.75]]), torch.ones(2), "quadrature")
@@ -40,6 +41,7 @@ class Nodes:
     x: Tensor
     weights: Tensor
     kind: Kind
+    partner: Tensor | None = None
 
     def __post_init__(self) -> None:
         require(

@@ -17,6 +17,7 @@ The learned functions of a cut level are compared with the p orthonormal functio
 are nearest to them: their own projections on the level, made orthonormal by the polar factor.
 """
 
+from nbsvd.metrics.correlation import vamp2
 from nbsvd.metrics.gram import cosine_gram, gram, orthogonality
 from nbsvd.metrics.levels import Alignment, align, alignment, angle, subspace_distance
 from nbsvd.metrics.report import relative_error, summary
@@ -32,4 +33,5 @@ __all__ = [
     "relative_error",
     "subspace_distance",
     "summary",
+    "vamp2",
 ]

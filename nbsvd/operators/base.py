@@ -9,7 +9,7 @@ from torch import Tensor
 from nbsvd._errors import ArgumentError, require
 from nbsvd.functions import Jet, jet_of
 from nbsvd.functions.jet import Real, checked, deriving
-from nbsvd.measures import Measure, Nodes
+from nbsvd.measures import Measure, Nodes, PairLaw
 
 Function = Callable[[Tensor], Tensor]
 
@@ -29,6 +29,7 @@ class Operator(ABC):
         measure_x, measure_y: reference measures of F and G where the operator fixes them.
         singular_points: points where the functions may have a cusp; sampling and features use them.
         weak_order: order of the jet that ``weak_form`` needs: 1 where the gradient is enough.
+        pairs: the joint law of x and y, for an operator that is known through pairs of points alone.
 
     Algebra: ``S + T``, ``c * T``, ``-T``, ``S - T``, ``T.shift(c)`` for ``T + c I``, ``T.adjoint``.
     """
@@ -40,6 +41,7 @@ class Operator(ABC):
     measure_y: Measure | None = None
     singular_points: tuple[tuple[float, ...], ...] = ()
     weak_order: int = 2
+    pairs: PairLaw | None = None
 
     def from_jet(self, x: Tensor, jet: Jet) -> Tensor:
         """Return ``(T f)(x)`` from the jet of f at x, for a local operator, ``(B, L)``."""

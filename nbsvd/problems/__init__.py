@@ -5,9 +5,12 @@ from inspect import signature
 
 from nbsvd._errors import nearest, require
 from nbsvd.problems.base import Problem as Problem
+from nbsvd.problems.dynamics import logistic_map as logistic_map
+from nbsvd.problems.dynamics import ornstein_uhlenbeck as ornstein_uhlenbeck
 from nbsvd.problems.kernels import brownian as brownian
 from nbsvd.problems.kernels import gaussian_kernel as gaussian_kernel
 from nbsvd.problems.kernels import volterra as volterra
+from nbsvd.problems.pairs import gaussian_pair as gaussian_pair
 from nbsvd.problems.schrodinger import hydrogen2d as hydrogen2d
 from nbsvd.problems.schrodinger import hydrogen3d as hydrogen3d
 from nbsvd.problems.schrodinger import infinite_well2d as infinite_well2d
@@ -23,6 +26,9 @@ PROBLEMS: dict[str, Callable[..., Problem]] = {
     "volterra": volterra,
     "brownian": brownian,
     "gaussian_kernel": gaussian_kernel,
+    "gaussian_pair": gaussian_pair,
+    "ornstein_uhlenbeck": ornstein_uhlenbeck,
+    "logistic_map": logistic_map,
 }
 
 

@@ -18,7 +18,7 @@ def volterra() -> Problem:
         tensor([0.6366, 0.2122], dtype=torch.float64)
     """
     unit = Uniform(0.0, 1.0)
-    T = Integral(lambda x, y: (x < y.t()).to(x.dtype), unit, unit, self_adjoint=False)
+    T = Integral(lambda x, y: (x < y.t()).to(x.dtype), unit, unit, self_adjoint=False, kink=True)
     return Problem(T, exact=Volterra(), name="volterra")
 
 
@@ -31,7 +31,7 @@ def brownian() -> Problem:
         >>> brownian().exact.values(2)
         tensor([0.4053, 0.0450], dtype=torch.float64)
     """
-    T = Integral(lambda x, y: torch.minimum(x, y.t()), Uniform(0.0, 1.0), self_adjoint=True)
+    T = Integral(lambda x, y: torch.minimum(x, y.t()), Uniform(0.0, 1.0), self_adjoint=True, kink=True)
     return Problem(T, exact=Brownian(), name="brownian")
 
 

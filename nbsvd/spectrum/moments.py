@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-import scipy.linalg
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nbsvd._errors import require
-from nbsvd.measures import Counting, Empirical, Kind, Measure, Nodes
+from nbsvd.measures import Counting, Empirical, Kind, Measure, Nodes, PairLaw
 from nbsvd.operators import Operator
 
 Function = Callable[[Tensor], Tensor]
@@ -18,9 +16,11 @@ REPLICATES = 8
 # Of one replicate, for a local operator in the plane or space and on a line.
 LOCAL_NODES, LINE_NODES = 8192, 2048
 KERNEL_NODES = 2048  # a kernel's matrix is their square
+PAIR_NODES = 2**15
 CHUNK = 4096
-RANK_TOLERANCE = 1e-12
-ASYMMETRY = 1e-12  # what is below this share of the largest is rounding
+# Of a data set with more rows than that: entries of its kernel that all replicates may look at together, and
+# rows of the small blocks that show what a row has to do with itself.
+ENTRIES, SELF = 2**25, 32
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,35 @@ def average(parts: Sequence[Moments]) -> Moments:
 
 
 def chunks(nodes: Nodes) -> Iterator[tuple[float, Nodes]]:
-    """Cut nodes into pieces, each with its share of the total."""
-    for start in range(0, len(nodes), CHUNK):
-        piece = Nodes(nodes.x[start : start + CHUNK], nodes.weights[start : start + CHUNK], nodes.kind)
+    """Cut nodes into pieces, each with its share of the total; indices stay together.
+
+    A matrix gives its product with a vector as a whole.
+    """
+    size = CHUNK if nodes.x.is_floating_point() else len(nodes)
+    for start in range(0, len(nodes), size):
+        piece = Nodes(nodes.x[start : start + size], nodes.weights[start : start + size], nodes.kind)
         yield len(piece) / len(nodes), piece
+
+
+@torch.no_grad()
+def paired_moments(right: Function, left: Function, x: Nodes, y: Nodes) -> Moments:
+    """Return the moments of functions under a conditional expectation: plain means over pairs."""
+    pieces = [
+        (share, inner_products(right(at_x.x), left(at_y.x), at_x, at_y, twin=left is right))
+        for (share, at_x), (_, at_y) in zip(chunks(x), chunks(y), strict=True)
+    ]
+    names = ("gram_f", "gram_g", "form")
+    return Moments(*(sum(share * getattr(m, name) for share, m in pieces) for name in names))
+
+
+def inner_products(f: Tensor, g: Tensor, x: Nodes, y: Nodes, *, twin: bool) -> Moments:
+    """Return the moments of values f and g at pairs; those of a reversible law where g is f at y."""
+    wg = y.weights[:, None] * g / len(g)
+    gram_f, gram_g, form = (x.weights[:, None] * f / len(f)).t() @ f, wg.t() @ g, wg.t() @ f
+    if twin:
+        gram_f = gram_g = (gram_f + gram_g) / 2
+        form = (form + form.t()) / 2
+    return Moments(gram_f, gram_g, form)
 
 
 def applied(operator: Operator, function: Function, f: Tensor, nodes: Nodes, y: Tensor) -> Tensor:
@@ -105,6 +130,53 @@ def measure_moments(
     return Moments(gram_f, gram_g, form)
 
 
+@torch.no_grad()
+def row_moments(
+    operator: Operator,
+    right: Function,
+    left: Function,
+    nodes: Nodes,
+    law: Empirical,
+    size: int,
+    generator: torch.Generator,
+) -> Moments:
+    r"""Return the moments of functions on a data set with many rows: their form from some pairs of rows.
+
+    Gram matrices are those of all N rows. Of the form
+
+    .. math:: \frac1{N^2} \sum_{m, n} g(x_m) \, k(x_n, x_m) \, f(x_n)
+
+    the pairs m = n are a share 1/N; they come from blocks of ``SELF`` rows. The others have the mean of those
+    pairs that meet in :meth:`~nbsvd.measures.Empirical.blocks`.
+
+    Arguments:
+        nodes: all rows, with their weights.
+        law: the same as a law.
+        size: rows of a block.
+        generator: draws the blocks.
+    """
+    f = torch.cat([right(piece.x) for _, piece in chunks(nodes)])
+    g = f if left is right else torch.cat([left(piece.x) for _, piece in chunks(nodes)])
+    wf, wg = nodes.weights[:, None] * f, nodes.weights[:, None] * g
+    N = len(nodes)
+
+    def between(rows: Tensor, others: Tensor) -> Tensor:
+        at = Nodes(nodes.x[others], nodes.weights[others], "iid")
+        Tf = operator.apply(lambda _: f[others], nodes.x[rows], at)
+        return wg[rows].t() @ Tf / N  # a mean over the rows of all blocks
+
+    apart, within, share = torch.zeros_like(f[:1].t() @ f[:1]), torch.zeros_like(f[:1].t() @ f[:1]), 0.0
+    for rows, others in law.blocks(size, generator):
+        apart += between(rows, others)
+        for few in rows.tensor_split(max(1, len(rows) // SELF)):
+            within += between(few, few)
+            share += len(few) ** 2 / N
+    form = (share / N) * within + (1 - share / N) * apart
+    if operator.self_adjoint and left is right:
+        form = (form + form.t()) / 2
+    return Moments(wf.t() @ f / N, wg.t() @ g / N, form)
+
+
 def node_count(operator: Operator, measure: Measure) -> int:
     """Return how many nodes one replicate uses."""
     if operator.local:
@@ -125,14 +197,43 @@ def replicate(
     kind: Kind | None = None,
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
+    pairs: PairLaw | None = None,
 ) -> list[Moments]:
     """Return moments on several independent sets of nodes.
 
     Their mean is the estimate and their spread its error. Where the nodes are all there are (indices of a
-    matrix, rows of a data set) one set is enough and the error is zero.
+    matrix, rows of a data set) one set is enough and the error is zero; of a kernel on very many rows, only
+    some pairs of rows are looked at, see :func:`row_moments`. A data set of pairs is a sample: it is cut in
+    blocks.
+
+    Arguments:
+        pairs: of a conditional expectation, the pairs to measure on; its own unless given.
     """
+    if (law := pairs or operator.pairs) is not None:
+        where: dict[str, Any] = {"dtype": dtype, "device": device}
+        blocks = law.blocks(replicates)
+        placed = (
+            [
+                law.nodes(PAIR_NODES, kind=kind or law.evaluation_kind, generator=generator, **where)
+                for _ in range(replicates)
+            ]
+            if blocks is None
+            else [block.nodes(1, kind="quadrature", **where) for block in blocks]
+        )
+        return [paired_moments(right, left, x, y) for x, y in placed]
     n = node_count(operator, measure_x) if n is None else n
-    finite = isinstance(measure_x, (Counting, Empirical)) and isinstance(measure_y, (Counting, Empirical))
+    finite = all(isinstance(m, (Counting, Empirical)) for m in (measure_x, measure_y))
+    crowded = any(isinstance(m, Empirical) and m.evaluation_kind == "iid" for m in (measure_x, measure_y))
+    if crowded and operator.local and finite:
+        kind = kind or "quadrature"  # whose cost is that of the rows alone
+    elif crowded and isinstance(measure_x, Empirical) and measure_x.same_as(measure_y):
+        rows = measure_x.nodes(1, kind="quadrature", dtype=dtype, device=device)
+        size = max(SELF, min(n, ENTRIES // (len(rows) * replicates)))
+        return [
+            row_moments(operator, right, left, rows, measure_x, size, generator) for _ in range(replicates)
+        ]
+    elif crowded:
+        finite = False
     parts = []
     for _ in range(1 if finite else replicates):
         nodes_x, nodes_y = (
@@ -159,100 +260,3 @@ def standard_error(parts: Sequence[Moments]) -> Float[Tensor, " L"]:
     """
     q = torch.stack([p.quotients() for p in parts])
     return torch.zeros_like(q[0]) if len(parts) == 1 else q.std(0) / len(parts) ** 0.5
-
-
-def _whitener(S: Tensor, tolerance: float, least: int) -> Tensor:
-    """Return W with ``W^T S W = I`` on the independent part of the span, of dimension ``least`` if it can."""
-    check_finite(S)
-    d = torch.sqrt(S.diagonal())
-    d = torch.where(d > 0, d, 1.0)
-    e, U = torch.linalg.eigh(S / d[:, None] / d)
-    tolerance = max(
-        RANK_TOLERANCE, min(tolerance, 0.99 * float(e[-least] / e[-1]) if least <= len(e) else 0.0)
-    )
-    keep = e > tolerance * e[-1]
-    whitener: Tensor = U[:, keep] / torch.sqrt(e[keep]) / d[:, None]
-    return whitener
-
-
-def pencil(moments: Moments, k: int, *, tolerance: float = RANK_TOLERANCE) -> tuple[Tensor, Tensor]:
-    """Return the k largest Ritz values of ``A C = S C diag(mu)`` and the vectors C, orthonormal in S.
-
-    Raises:
-        ArgumentError: fewer than k linearly independent functions; moments that are not finite.
-    """
-    check_finite(moments.form)
-    W = _whitener(moments.gram_f, tolerance, k)
-    _enough(W, k)
-    mu, V = leading(W.t() @ moments.form @ W, k)
-    return mu, W @ V
-
-
-def leading(A: Float[Tensor, "r r"], k: int) -> tuple[Float[Tensor, " k"], Float[Tensor, "r k"]]:
-    """Return the k largest values, and orthonormal vectors, of the form of orthonormal functions.
-
-    A form that is not symmetric is the strong one on sampled nodes: the coefficients of the projection of
-    ``T f`` onto the functions. Its leading invariant subspace is free of the noise of the functions outside,
-    which a symmetrised form would mix in; only inside the subspace is the form symmetrised.
-
-    Source: Nightingale and Melik-Alaverdian, Phys. Rev. Lett. 87 (2001) 043401, on the same asymmetry in
-    variational Monte Carlo.
-
-    Example:
-        >>> A = torch.tensor([[1.0, 0.0], [0.5, 3.0]], dtype=torch.float64)
-        >>> leading(A, 1)[0]
-        tensor([3.], dtype=torch.float64)
-    """
-    r = len(A)
-    if k < r and float((A - A.t()).abs().max()) > ASYMMETRY * float(A.abs().max()):
-        real = torch.linalg.eigvals(A).real.sort(descending=True).values
-        gaps = real[k - 1 : -1] - real[k:]
-        wide = gaps > ASYMMETRY * real.abs().max()
-        m = k + int(wide.long().argmax())  # both of a complex pair, or neither
-        middle = float((real[m - 1] + real[m]) / 2)
-        shifted = A.cpu().numpy() - middle * np.eye(r)
-        Z = scipy.linalg.schur(shifted, sort="rhp", check_finite=False)[1]
-        Q = torch.from_numpy(np.ascontiguousarray(Z[:, :m])).to(A)
-    else:
-        Q = torch.eye(r, dtype=A.dtype, device=A.device)
-    B = Q.t() @ A @ Q
-    mu, V = torch.linalg.eigh((B + B.t()) / 2)
-    return mu.flip(0)[:k], (Q @ V).flip(1)[:, :k]
-
-
-def singular_pencil(
-    moments: Moments, k: int, *, tolerance: float = RANK_TOLERANCE
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the k largest singular values of the whitened form, and the vectors (right, left).
-
-    Raises:
-        ArgumentError: fewer than k linearly independent functions on one side.
-    """
-    check_finite(moments.form)
-    Wf, Wg = _whitener(moments.gram_f, tolerance, k), _whitener(moments.gram_g, tolerance, k)
-    _enough(Wf, k)
-    _enough(Wg, k)
-    U, s, Vt = torch.linalg.svd(Wg.t() @ moments.form @ Wf)
-    return s[:k], Wf @ Vt[:k].t(), Wg @ U[:, :k]
-
-
-def check_finite(*matrices: Tensor) -> None:
-    """Refuse inner products that are NaN or infinite, and say what usually causes them."""
-    require(
-        all(bool(torch.isfinite(M).all()) for M in matrices),
-        "operator",
-        got="NaN or infinite inner products",
-        expected="functions and a potential or kernel that are finite and square integrable on the measure",
-        remedy="Keep the domain where the potential is finite, as in Lebesgue(Uniform(low, high)), and let "
-        "functions decay with an ansatz such as DecayFactor, GaussianFactor or BoxFactor.",
-    )
-
-
-def _enough(W: Tensor, k: int) -> None:
-    require(
-        W.shape[1] >= k,
-        "k",
-        got=f"{k} with {W.shape[1]} linearly independent functions",
-        expected=f"at most {W.shape[1]}",
-        remedy="Use a wider network, or train longer until the components differ.",
-    )

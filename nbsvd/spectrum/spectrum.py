@@ -14,7 +14,8 @@ from nbsvd._errors import ArgumentError, nearest, require
 from nbsvd.exact import Exact
 from nbsvd.measures import Measure, Nodes
 from nbsvd.operators import Operator
-from nbsvd.spectrum.moments import Moments, average, node_count, pencil, singular_pencil, standard_error
+from nbsvd.spectrum.moments import Moments, average, node_count, standard_error
+from nbsvd.spectrum.pencils import pencil, singular_pencil
 
 NODE_SEED = 1907
 PIECE = 8192  # points evaluated at once

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nbsvd._errors import ArgumentError
-from nbsvd.functions import Factor, WithFactor, from_config
+from nbsvd.functions import ConstantFirst, Factor, WithFactor, from_config
 from nbsvd.measures import Measure
 
 FORMAT = 1
@@ -127,7 +127,7 @@ def spaces(operator: object, *measures: Measure) -> str:
 def describe(module: nn.Module) -> dict[str, Any] | None:
     """Return the description from which a module can be built again; ``None`` for one that is not ours.
 
-    Of a module of the user's own that an ansatz factor multiplies, the factor is described.
+    Of a module of the user's own inside one of ours, such as an ansatz factor, ours is described.
     """
     if isinstance(module, WithFactor):
         return {
@@ -135,6 +135,8 @@ def describe(module: nn.Module) -> dict[str, Any] | None:
             "network": describe(module.network),
             "factor": module.factor.config(),
         }
+    if isinstance(module, ConstantFirst):
+        return {"name": "ConstantFirst", "network": describe(module.network), "L": module.L}
     config = getattr(module, "config", None)
     return config() if callable(config) and type(module).__module__.startswith("nbsvd.") else None
 
@@ -153,6 +155,8 @@ def rebuild(
             factor = from_config(config["factor"])
             assert isinstance(factor, Factor)
             module = WithFactor(model, factor)
+        if config is not None and config["name"] == "ConstantFirst" and not isinstance(model, ConstantFirst):
+            module = ConstantFirst(model, config["L"])
     elif config is None or config.get("network", config) is None:
         raise ArgumentError(
             argument,

@@ -1,7 +1,7 @@
 """What the caller of ``solve`` chose, checked before any work is done."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
@@ -12,20 +12,26 @@ from nbsvd._device import pick_device
 from nbsvd._errors import ArgumentError, nearest, require
 from nbsvd.functions import MLP
 from nbsvd.measures import Counting
-from nbsvd.measures.base import KINDS
-from nbsvd.objectives import Nesting, choose
+from nbsvd.objectives import Nesting
 from nbsvd.operators import Operator
 from nbsvd.problems import Problem
 from nbsvd.training.objective import ORDERED, check_objective
 from nbsvd.training.settings import Settings, whole_number
+from nbsvd.training.unsuited import (
+    LEAVE_OUT,
+    check_kinds,
+    check_moment,
+    check_pairs,
+    check_trunk,
+    check_unused,
+    check_varpro,
+)
 
 METHODS = ("sgd", "varpro")
 NESTINGS = ("joint", "sequential", "none")
 WARM_STARTS = ("ritz",)
 NETWORK_OPTIONS = tuple(name for name in signature(MLP).parameters if name not in ("L", "dim", "generator"))
 
-LEAVE_OUT = "Leave it out, or use method='sgd'."
-UNCHOSEN = {f.name: f.default for f in fields(Settings)}
 
 NetworkMaker = Callable[[torch.Generator], nn.Module]
 
@@ -121,6 +127,7 @@ def check_choices(
         remedy="Leave it out.",
     )
     check_network(network, matrix)
+    check_pairs(problem, k, objective)
     check_kinds(problem, settings)
     if method == "varpro":
         check_varpro(matrix, objective, nested.kind, preset, warm_start, dtype)
@@ -160,74 +167,6 @@ def check_choices(
         dtype,
         network,
     )
-
-
-def check_varpro(
-    matrix: bool, objective: str, nesting: str, preset: str | None, warm_start: str | None, dtype: Any
-) -> None:
-    """Refuse what can't go with heads in closed form."""
-    for argument, wrong, got, expected in (
-        ("problem", matrix, "a matrix, whose vectors are all head", "an operator on functions"),
-        ("objective", objective != "lora", repr(objective), "'lora', the objective whose head is eliminated"),
-        (
-            "nesting",
-            nesting == "sequential",
-            "'sequential', which has no objective to eliminate a head from",
-            "'joint' or 'none'",
-        ),
-        ("preset", preset is not None, repr(preset), "none: the paper trains by stochastic gradients"),
-        ("warm_start", warm_start is None, "None", "'ritz': the heads are Ritz solutions throughout"),
-        ("dtype", dtype not in (None, torch.float64), str(dtype), "torch.float64"),
-    ):
-        remedy = "Use eigsh or svds with method='sgd'." if matrix else LEAVE_OUT
-        require(not wrong, argument, got=f"{got}, with method='varpro'", expected=expected, remedy=remedy)
-
-
-def check_trunk(k: int, network: Any) -> None:
-    """Refuse a network whose heads have no basis in common, or one too small, for heads in closed form."""
-    if not isinstance(network, Mapping):
-        return
-    require(
-        not network.get("disjoint", False),
-        "network",
-        got="{'disjoint': True}, with method='varpro'",
-        expected="one trunk, whose functions all heads combine",
-        remedy=LEAVE_OUT,
-    )
-    widths = network.get("widths", ())
-    last = whole_number(widths[-1]) if isinstance(widths, Sequence) and len(widths) > 0 else None
-    if last is not None:
-        require(
-            k <= last + 1,
-            "k",
-            got=f"{k} with {last + 1} functions to combine: the last hidden layer and the constant",
-            expected=f"at most {last + 1}",
-            remedy="Widen the last hidden layer, best to a few times k: network={'widths': (32, 256)}.",
-        )
-
-
-def check_unused(settings: Settings) -> None:
-    """Refuse settings of stochastic gradients, which a quasi-Newton method without batches has no use for."""
-    for name in (
-        "moment",
-        "optimizer",
-        "lr",
-        "warmup",
-        "ema",
-        "report_every",
-        "decay",
-        "form",
-        "order",
-        "invert",
-    ):
-        given = getattr(settings, name)
-        require(
-            given == UNCHOSEN[name],
-            name,
-            got=f"{given!r}, with method='varpro'",
-            expected="none: it belongs to steps of stochastic gradients",
-            remedy=LEAVE_OUT,
-        )
 
 
 def check_callbacks(callbacks: Any) -> None:
@@ -298,26 +237,6 @@ def check_bounded(operator: Operator) -> None:
             remedy="The low-rank loss of an unbounded operator has no minimum. "
             "Use eigsh for the top of its spectrum.",
         )
-
-
-def check_kinds(problem: Problem, settings: Settings) -> None:
-    """Refuse nodes that a measure can't place."""
-    for measure in (problem.measure, problem.left_measure):
-        kind = settings.kind or measure.training_kind
-        if kind in KINDS and kind not in measure.kinds:
-            raise ArgumentError(
-                "kind",
-                got=f"{kind!r} for {type(measure).__name__}",
-                expected="one of " + ", ".join(map(repr, measure.kinds)),
-                remedy="Leave kind out: the measure then takes the one that suits it.",
-            )
-        nearest("kind", kind, measure.kinds)
-
-
-def check_moment(problem: Problem, settings: Settings) -> None:
-    """Refuse an estimator that is wrong for the nodes."""
-    for measure in (problem.measure, problem.left_measure):
-        choose(settings.kind or measure.training_kind, settings.moment, size=settings.batch)
 
 
 def check_network(network: Any, matrix: bool) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nbsvd.measures import Kind, Measure, Nodes
+from nbsvd.measures import Kind, Measure, Nodes, PairLaw
 
 STOCK = 2**15  # independent points drawn in one call
 
@@ -38,14 +38,50 @@ def batches(
         >>> len(next(steps)), bool((next(steps).x != next(steps).x).all())
         (4, True)
     """
+
+    def place(n: int) -> tuple[Nodes]:
+        return (measure.nodes(n, kind=kind, generator=generator, dtype=dtype, device=device),)
+
+    for (nodes,) in _stocked(place, size, kind):
+        yield nodes
+
+
+def pair_batches(
+    law: PairLaw,
+    size: int,
+    kind: Kind,
+    generator: torch.Generator,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Iterator[tuple[Nodes, ...]]:
+    """Yield fresh pairs for one step after another, nodes for x and nodes for y, as :func:`batches` does.
+
+    Example:
+        >>> from nbsvd.measures import GaussianPair
+        >>> steps = pair_batches(GaussianPair(0.5), 4, "iid", torch.Generator().manual_seed(0))
+        >>> [len(side) for side in next(steps)]
+        [4, 4]
+    """
+
+    def place(n: int) -> tuple[Nodes, Nodes]:
+        return law.nodes(n, kind=kind, generator=generator, dtype=dtype, device=device)
+
+    return _stocked(place, size, kind)
+
+
+def _stocked(place: Callable[[int], tuple[Nodes, ...]], size: int, kind: Kind) -> Iterator[tuple[Nodes, ...]]:
     steps = max(1, STOCK // size) if kind == "iid" else 1
+    kept: tuple[Nodes, ...] = ()
     while True:
-        many = measure.nodes(steps * size, kind=kind, generator=generator, dtype=dtype, device=device)
+        many = kept or place(steps * size)
+        if kind == "quadrature" and len(many) == 2 and many[0].partner is not None:
+            kept = many  # a rule for pairs is never turned
         if steps == 1:
             yield many
             continue
-        for x, weights in zip(many.x.split(size), many.weights.split(size), strict=True):
-            yield Nodes(x, weights, kind)
+        for i in range(0, steps * size, size):
+            yield tuple(Nodes(n.x[i : i + size], n.weights[i : i + size], kind) for n in many)
 
 
 @dataclass(eq=False)

@@ -21,7 +21,7 @@ from torch import Tensor
 from nbsvd.functions import Jet
 from nbsvd.measures import Nodes
 from nbsvd.operators import Operator
-from nbsvd.spectrum.moments import check_finite, leading
+from nbsvd.spectrum.pencils import check_finite, leading
 from nbsvd.training.anchor import Anchor
 from nbsvd.training.start import Basis
 

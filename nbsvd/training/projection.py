@@ -34,6 +34,8 @@ DOUBT, SIGMAS, CRUDE = 0.01, 10.0, 0.2
 class ProjectionSession(Session):
     """A session whose heads are eliminated: one trunk, lengths that adapt, all in float64."""
 
+    data = False  # whether nodes are rows of a data set
+
     def _functions(self, measure: Measure) -> nn.Module:
         c = self.choices
         if isinstance(measure, Counting) or not isinstance(c.network, Mapping):
@@ -71,36 +73,24 @@ class ProjectionSession(Session):
         if not self.problem.operator.local:
             many = max(count, CHECK * usual)
 
-        def place(n: int, check: bool = False) -> Placed:
-            x, y = (
-                m.nodes(n, kind=self._kind(m, n, check), generator=self.generator, device=c.device)
-                for m in (self.problem.measure, self.problem.left_measure)
-            )
-            shared = self.symmetric and (self.problem.operator.local or x.kind == "quadrature")
-            return x, x if shared else y
-
-        damping = damping_for(start.values, start.shift)
-
-        def evaluate(placed: Placed, **options: Any) -> Sample:
-            T, shift = self.problem.operator, start.shift
-            return sample(T, right, left, *placed, shift=shift, damping=damping, **options)
-
         sides = (self.pair.right, self.pair.left)
         own = [getattr(self._inner(side), "head", None) for side in sides]
         heads = {id(p) for head in own if isinstance(head, nn.Module) for p in head.parameters()}
         parameters = [p for p in self.pair.parameters() if p.requires_grad and id(p) not in heads]
-        objective = Objective(c.nesting, self.settings.spectral or SPECTRAL[0], start.shift, self.threshold)
+        objective = Objective(c.nesting, self.spectral, start.shift, self.threshold)
         untrained = copy.deepcopy(self.pair.state_dict())
+        independent = self._independent(many)
         try:
             run = project(
                 self.pair,
                 parameters,
-                place,
-                evaluate,
-                (place(many, check=True), place(many, check=True)),
+                self._place,
+                self._evaluator(right, left, start, independent),
+                independent,
                 objective,
                 self.settings,
                 nodes=count,
+                data=self.data,
                 began=self.began,
                 optimum=self._least(objective),
                 callbacks=callbacks,
@@ -110,6 +100,38 @@ class ProjectionSession(Session):
             if isinstance(error.result, Projection):
                 error.result = self._finish(error.result, start)
             raise
+        return self._confirmed(run, start, untrained)
+
+    @property
+    def spectral(self) -> str:
+        """What is maximised."""
+        return self.settings.spectral or SPECTRAL[0]
+
+    def _place(self, n: int, check: bool = False) -> Placed:
+        """Place about n nodes on both sides, of the same kind as for a step or for the check."""
+        x, y = (
+            m.nodes(n, kind=self._kind(m, n, check), generator=self.generator, device=self.choices.device)
+            for m in (self.problem.measure, self.problem.left_measure)
+        )
+        shared = self.symmetric and (self.problem.operator.local or x.kind == "quadrature")
+        return x, x if shared else y
+
+    def _independent(self, n: int) -> tuple[Placed, Placed]:
+        """Place the nodes that heads are found on for the check, and those that judge them."""
+        return self._place(n, check=True), self._place(n, check=True)
+
+    def _evaluator(self, right: Basis, left: Basis, start: Start, independent: Any) -> Callable[..., Sample]:
+        """Return what evaluates the bases on nodes."""
+        damping = damping_for(start.values, start.shift)
+
+        def evaluate(placed: Placed, **options: Any) -> Sample:
+            T, shift = self.problem.operator, start.shift
+            return sample(T, right, left, *placed, shift=shift, damping=damping, **options)
+
+        return evaluate
+
+    def _confirmed(self, run: Projection, start: Start, untrained: dict[str, Tensor]) -> Result:
+        """Return the result if new nodes agree with it."""
         result = self._finish(run, start)
         assert run.heads is not None
         bound = int((run.heads.values[: self.k] > self.threshold).sum())  # others hold no promise
@@ -136,7 +158,7 @@ class ProjectionSession(Session):
 
     def _info(self, history: History, trained: float) -> dict[str, Any]:
         """Describe the run, with the function of the values that it maximised."""
-        return super()._info(history, trained) | {"spectral": self.settings.spectral or SPECTRAL[0]}
+        return super()._info(history, trained) | {"spectral": self.spectral}
 
     def _kind(self, measure: Measure, n: int, check: bool) -> Kind:
         """Return the kind of nodes: the most accurate there is, for the check whatever was asked for.

@@ -3,41 +3,43 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nbsvd._device import surroundings
-from nbsvd._errors import TrainingDiverged, require
-from nbsvd.functions import Table, WithFactor
-from nbsvd.measures import Counting, Measure, Nodes
-from nbsvd.objectives import Remembering, SpIN, choose, lora_svd
+from nbsvd._errors import require
+from nbsvd.functions import ConstantFirst, Table, WithFactor
+from nbsvd.measures import Counting, Measure
 from nbsvd.problems import Problem
 from nbsvd.spectrum import History, Result, replicate
-from nbsvd.spectrum.moments import applied, measure_moments, node_count
+from nbsvd.spectrum.moments import PAIR_NODES, chunks, measure_moments, node_count, paired_moments
+from nbsvd.spectrum.pencils import check_finite
 from nbsvd.training.choices import Choices
 from nbsvd.training.compiled import Compiled
-from nbsvd.training.draws import Drawn, batches
+from nbsvd.training.draws import Drawn
 from nbsvd.training.frame import Frame, find_frame, unframed, warn_unbound
+from nbsvd.training.gentle import gentle, long_enough
+from nbsvd.training.losses import make_loss
 from nbsvd.training.models import Pair, default_network
 from nbsvd.training.objective import (
     Inverse,
     find_inverse,
     least_objective,
-    make_score,
     sizes_at_optimum,
     told,
     unfit_for_omm,
 )
+from nbsvd.training.rescue import rescue
 from nbsvd.training.settings import Settings
 from nbsvd.training.start import MARGIN, Start, has_basis, ritz_start
-from nbsvd.training.tables import least_value, minimise_tables, safe_shift
+from nbsvd.training.tables import least_value, minimise_tables, rate_of_samples, safe_shift
 from nbsvd.training.trainer import Callback, Trainer, train
 
 # A bounded operator's small values live in small directions of the start, which larger steps would destroy.
-LR_AFTER_START, LR_AFTER_START_BOUNDED, LR_COLD = 3e-3, 3e-4, 1e-2
+LR_AFTER_START, LR_AFTER_START_BOUNDED, LR_GENTLE, LR_COLD = 3e-3, 3e-4, 1e-2, 1e-2
 MATRIX_STEPS = 100_000
 CLEARLY = 1e-5  # share of the largest value by which a Ritz value must be negative to count as such
 
@@ -51,9 +53,11 @@ class Session:
         self.frame = self._frame()
         if self.frame is not None:
             problem = self.problem = self.frame.applied(problem)
+        pairs = problem.operator.pairs
+        self.parts = None if pairs is None else pairs.parts()
         self.symmetric = problem.operator.self_adjoint
-        right = self._functions(problem.measure)
-        left = right if self.symmetric else self._functions(problem.left_measure)
+        right = self._functions(self.laws[0])
+        left = right if self.symmetric else self._functions(self.laws[1])
         self.pair = Pair(right, left)
         self.operator, self.shift = problem.operator, 0.0
         self.inverse: Inverse | None = None
@@ -69,6 +73,13 @@ class Session:
         if not isinstance(c.network, Mapping) or c.preset is not None or not leaves:
             return None
         return find_frame(self.problem, self.k, self.generator)
+
+    @property
+    def laws(self) -> tuple[Measure, Measure]:
+        """What networks are scaled to: both measures, of pairs as they are in the part trained on."""
+        if self.parts is None:
+            return self.problem.measure, self.problem.left_measure
+        return self.parts.train.first, self.parts.train.second
 
     @property
     def threshold(self) -> float:
@@ -107,6 +118,7 @@ class Session:
         return module
 
     def _placed(self, module: nn.Module) -> nn.Module:
+        module = module if self.parts is None else ConstantFirst(module, self.k)
         return module.to(device=self.choices.device, dtype=self.choices.dtype)
 
     def start(self) -> Start:
@@ -127,6 +139,7 @@ class Session:
             self.k,
             generator=self.generator,
             device=_with_float64(c.device),
+            parts=self.parts,
             exact=p.exact,
         )
         least = start.least
@@ -147,17 +160,27 @@ class Session:
         self.warm = c.warm_start == "ritz" and ready
         if self.warm:
             sizes = sizes_at_optimum(c.objective, start.values, self.shift, self.inverse)
-            for side, coefficients in zip((right, left), start.scaled(sizes), strict=True):
+            begin = gentle(start, self.symmetric) if self._gentle else start
+            for side, coefficients in zip((right, left), begin.scaled(sizes), strict=True):
                 side.start_from(coefficients)
         return start
+
+    @property
+    def _gentle(self) -> bool:
+        """Whether training starts without what larger steps would destroy: of kernels, under LoRA."""
+        kernel = (
+            self.operator.bounded and not isinstance(self.pair.right, Table) and self.operator.pairs is None
+        )
+        plain = self.choices.method == "sgd" and self.choices.objective == "lora"
+        return kernel and plain and long_enough(self.settings)
 
     def _stand_in(self) -> tuple[nn.Module, nn.Module]:
         """Make networks of ours, for what has to be known of the spectrum where the user's have no basis."""
         p, options = self.problem, {"widths": (32, max(32, 2 * self.k))}
-        right = self._placed(default_network(p, p.measure, self.k, self.generator, options))
+        right = self._placed(default_network(p, self.laws[0], self.k, self.generator, options))
         if self.symmetric:
             return right, right
-        return right, self._placed(default_network(p, p.left_measure, self.k, self.generator, options))
+        return right, self._placed(default_network(p, self.laws[1], self.k, self.generator, options))
 
     def _sketch(self, right: Table, left: Table) -> None:
         """Let the untrained bases be images of a random table: the range finder of a randomized SVD."""
@@ -168,65 +191,42 @@ class Session:
         if not self.symmetric:
             right.trial = torch.linalg.qr(T.adjoint.apply(left.first_basis, x.x, y).to(right.trial)).Q
 
-    def draw(self, measure: Measure) -> Iterator[Nodes]:
-        """Place the nodes of one step after another."""
-        kind, c = self.settings.kind or measure.training_kind, self.choices
-        return batches(measure, self.settings.batch, kind, self.generator, dtype=c.dtype, device=c.device)
-
     def loss(self) -> Drawn:
         """Return the function that draws nodes and estimates the objective on them."""
-        p, nesting, T = self.problem, self.choices.nesting, self.operator
-        kind = self.settings.kind or p.measure.training_kind
-        moment = choose(kind, self.settings.moment, size=self.settings.batch)
-        score = make_score(
-            self.choices.objective, nesting, self.settings, moment, self.pair.right, self.inverse
+        drawn = make_loss(
+            self.operator,
+            (self.problem.measure, self.problem.left_measure),
+            None if self.parts is None else self.parts.train,
+            self.pair,
+            self.choices,
+            self.settings,
+            shift=self.shift,
+            inverse=self.inverse,
+            generator=self.generator,
         )
-        if isinstance(score, Remembering):
-            if self.choices.device.type == "mps":  # which has no float64
-                score.float()
-            score.to(self.choices.device)
-        if isinstance(score, SpIN):  # the model keeps what its functions have to be combined with
-            self.pair.mix = score.mixture
-
-        def symmetric(pair: Pair, nodes: Nodes, inner: Nodes | None = None) -> Tensor:
-            f, Tf = T.evaluate(pair.right, nodes, inner)
-            return score(f, Tf, weights=nodes.weights)
-
-        def two_sided(pair: Pair, x: Nodes, y: Nodes) -> Tensor:
-            f, g = pair.right(x.x), pair.left(y.x)
-            Tf = applied(T, pair.right, f, x, y.x)
-            return lora_svd(f, g, Tf, nesting, weights=(x.weights, y.weights))
-
-        estimate: Callable[..., Tensor] = symmetric if self.symmetric else two_sided
-        if self.settings.compile:
-            whole = self.settings.optimizer != "soap" and kind != "quadrature"  # see Captured
-            graphs = self.choices.device.type == "cuda" and not whole
-            memory = score if isinstance(score, Remembering) else None
-            mode = "reduce-overhead" if graphs else "default"
-            estimate = self.compiled = Compiled(estimate, mode, memory)
-        supply = [self.draw(p.measure)]
-        if not (self.symmetric and T.local):
-            supply.append(self.draw(p.measure if self.symmetric else p.left_measure))
-        return Drawn(estimate, lambda: tuple(next(nodes) for nodes in supply), fixed=kind != "quadrature")
+        self.compiled = drawn.estimate if isinstance(drawn.estimate, Compiled) else None
+        return drawn
 
     def values(self) -> Callable[[nn.Module], Tensor]:
         """Return the function that measures values on fixed nodes, independent of training, for reports."""
         p, n = self.problem, node_count(self.problem.operator, self.problem.measure) // 4
         generator = torch.Generator().manual_seed(self.choices.seed + 1)
-        nodes = [
-            m.nodes(
-                n,
-                kind=m.evaluation_kind,
-                generator=generator,
-                dtype=self.choices.dtype,
-                device=self.choices.device,
+        where: dict[str, Any] = {"dtype": self.choices.dtype, "device": self.choices.device}
+        if self.parts is not None:
+            law = self.parts.check
+            x, y = law.nodes(n, kind=law.evaluation_kind, generator=generator, **where)
+        else:
+            x, y = (
+                m.nodes(n, kind=m.evaluation_kind, generator=generator, **where)
+                for m in (p.measure, p.left_measure)
             )
-            for m in (p.measure, p.left_measure)
-        ]
 
         def values_of(pair: nn.Module) -> Tensor:
             assert isinstance(pair, Pair)
-            found = measure_moments(p.operator, pair.right, pair.left, *nodes)
+            if self.parts is None:
+                found = measure_moments(p.operator, pair.right, pair.left, x, y)
+            else:
+                found = paired_moments(pair.right, pair.left, x, y)
             mix = pair.mix if pair.mix is None else pair.mix.to(found.gram_f)
             return (found if mix is None else found.mixed(mix, mix)).quotients()
 
@@ -257,31 +257,34 @@ class Session:
                 steps=MATRIX_STEPS if self.settings.steps is None else self.settings.steps,
                 seconds=self.settings.seconds,
                 began=self.began,
+                progress=progress,
+                rescue=lambda history: self._result(self.pair, history, start),
             )
             history.optimum = self._optimum()
             return self._result(self.pair, history, start)
-        try:
+        seen: list[Trainer] = []
+        with rescue(seen, lambda t: self._result(t.averaged.module, t.history, start)):
             run = train(
                 self.pair,
                 self.loss(),
                 values_of,
                 self.settings,
-                lr=self.settings.lr or self._learning_rate(),
+                lr=self.settings.lr or self._learning_rate(start),
                 began=self.began,
                 optimum=self._optimum(),
-                callbacks=callbacks,
+                callbacks=[seen.append, *callbacks],
                 progress=progress,
             )
-        except TrainingDiverged as error:
-            if isinstance(error.result, Trainer):
-                error.result.history.stopped = "diverged"
-                error.result = self._result(error.result.averaged.module, error.result.history, start)
-            raise
-        return self._result(run.averaged.module, run.history, start)
+            result = self._result(run.averaged.module, run.history, start)
+        return result
 
-    def _learning_rate(self) -> float:
+    def _learning_rate(self, start: Start) -> float:
+        if isinstance(self.pair.right, Table) and self.settings.kind == "iid":
+            return rate_of_samples(start.values + self.shift, self.pair.right, self.pair.left)
         if not self.warm:
             return LR_COLD
+        if self._gentle:
+            return LR_GENTLE
         return LR_AFTER_START_BOUNDED if self.operator.bounded else LR_AFTER_START
 
     def _optimum(self) -> float | None:
@@ -298,6 +301,7 @@ class Session:
         p, device = self.problem, _with_float64(self.choices.device)
         pair = copy.deepcopy(module).to(device=device, dtype=torch.float64).requires_grad_(False)
         assert isinstance(pair, Pair)
+        self._centre(pair)
         parts = replicate(
             p.operator,
             pair.right,
@@ -306,7 +310,9 @@ class Session:
             p.left_measure,
             generator=self.generator,
             device=device,
+            pairs=None if self.parts is None else self.parts.test,
         )
+        check_finite(*(M for part in parts for M in (part.gram_f, part.gram_g, part.form)))
         control = start.control.errors() if p.exact is not None else {}
         result = Result.from_models(
             pair.right,
@@ -325,6 +331,20 @@ class Session:
         if self.inverse is not None:
             self.inverse.warn(result.values)
         return result
+
+    @torch.no_grad()
+    def _centre(self, pair: Pair) -> None:
+        """Subtract the functions' means over the pairs trained on, where the constant is a component."""
+        if self.parts is None:
+            return
+        law, device = self.parts.train, self.choices.device
+        x, y = law.nodes(PAIR_NODES, kind=law.evaluation_kind, generator=self.generator, device=device)
+        sides = ((pair.right, (x, y)),) if pair.twin else ((pair.right, (x,)), (pair.left, (y,)))
+        for side, nodes in sides:
+            means = torch.stack(
+                [share * piece.integrate(side(piece.x)) for n in nodes for share, piece in chunks(n)]
+            )
+            side.centre(means.sum(0)[1:] / len(nodes))  # type: ignore[operator]
 
     def _info(self, history: History, trained: float) -> dict[str, Any]:
         c = self.choices

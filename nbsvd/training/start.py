@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nbsvd.functions import MLP, Jet, WithFactor
-from nbsvd.measures import Measure
+from nbsvd.functions import MLP, ConstantFirst, Jet, WithFactor
+from nbsvd.measures import Counting, Measure, PairLaw, Parts
 from nbsvd.operators import Operator
 from nbsvd.spectrum import Moments, Spectrum, pencil, replicate, singular_pencil
 from nbsvd.spectrum.moments import average, node_count
+from nbsvd.spectrum.pencils import centred, with_constant
 
 # Directions of the untrained basis whose share of the largest lies below this are left out: of the control,
 # where they are noise; of the start of a differential operator's training already where the heads would need
@@ -24,7 +25,7 @@ ROUNDING = 1e-12
 
 def has_basis(module: nn.Module) -> bool:
     """Tell whether a module has heads that combine a basis, which the Ritz solution can set."""
-    inner = module.network if isinstance(module, WithFactor) else module
+    inner = module.network if isinstance(module, (WithFactor, ConstantFirst)) else module
     return hasattr(inner, "first_basis") and hasattr(inner, "start_from")
 
 
@@ -112,6 +113,7 @@ def ritz_start(
     generator: torch.Generator,
     device: torch.device,
     dtype: torch.dtype = torch.float64,
+    parts: Parts | None = None,
     **fields: Any,
 ) -> Start:
     """Solve the Ritz problem on the untrained bases; no parameter is changed.
@@ -125,6 +127,8 @@ def ritz_start(
         k: number of components.
         generator: source of the nodes' randomness.
         device, dtype: where and how the inner products are computed.
+        parts: of a conditional expectation, the pairs: coefficients come from those to train on, the
+            control's values from those to measure on.
         fields: further fields of the control, such as ``exact``.
 
     Raises:
@@ -134,7 +138,7 @@ def ritz_start(
     basis_f = Basis(copy.deepcopy(right)).to(device=device, dtype=dtype)
     basis_g = basis_f if left is right else Basis(copy.deepcopy(left)).to(device=device, dtype=dtype)
 
-    def moments() -> list[Moments]:
+    def moments(pairs: PairLaw | None) -> list[Moments]:
         return replicate(
             operator,
             basis_f,
@@ -146,11 +150,17 @@ def ritz_start(
             n=node_count(operator, measure_x),
             dtype=dtype,
             device=device,
+            pairs=pairs,
         )
 
-    fit = average(moments())
+    seen = moments(None if parts is None else parts.train)
+    fit = average(seen)
+    matrix = isinstance(measure_x, Counting) and isinstance(measure_y, Counting)  # sums are exact
     tolerance = START_TOLERANCE if not operator.bounded else BASIS_TOLERANCE
     shift = least = 0.0
+    if parts is not None:
+        means_f, means_g = fit.gram_f[0, 1:], fit.gram_g[0, 1:]
+        k, fit = k - 1, centred(fit)
     if left is right:
         best, C = pencil(fit, k, tolerance=BASIS_TOLERANCE)
         values, right_start = pencil(fit, k, tolerance=tolerance)
@@ -160,7 +170,20 @@ def ritz_start(
     else:
         values, C, D = singular_pencil(fit, k, tolerance=tolerance)
         right_start, left_start = C, D
+    if parts is not None:
+        values = torch.cat([values.new_ones(1), values])
+        C, right_start = with_constant(C, means_f), with_constant(right_start, means_f)
+        D, left_start = with_constant(D, means_g), with_constant(left_start, means_g)
     control = Spectrum(
-        basis_f, basis_g, C, D, moments(), operator, measure_x, measure_y, label="control", **fields
+        basis_f,
+        basis_g,
+        C,
+        D,
+        seen if matrix else moments(None if parts is None else parts.test),
+        operator,
+        measure_x,
+        measure_y,
+        label="control",
+        **fields,
     )
     return Start(values, shift, right_start, left_start, least, control.with_signs())

@@ -26,6 +26,7 @@ from nbsvd.training.trainer import BAR
 
 Placed = tuple[Nodes, Nodes]  # for the right functions and for the left ones
 ROUND, SAMPLED = 100, 20  # iterations on one set of nodes at most, and of the first round on a sample
+SHORTEST = 5  # iterations of a round on a data set at least
 GROWTH = 1.5  # of the length of a sample's rounds, as long as they are confirmed
 MEMORY = 30  # pairs of steps that the quasi-Newton method remembers
 FINEST = 8  # times the first number of nodes
@@ -105,6 +106,7 @@ def project(
     settings: Settings,
     *,
     nodes: int,
+    data: bool = False,
     began: float | None = None,
     optimum: float | None = None,
     callbacks: Sequence[Callable[[Projection], Any]] = (),
@@ -136,6 +138,9 @@ def project(
         objective: the function of the values.
         settings: limits; a step is one quasi-Newton iteration.
         nodes: number of nodes at first.
+        data: whether nodes are rows of a data set. There is then nothing finer to go over to: where the
+            independent rows do not confirm a round, it is undone and a shorter one tried, down to a few
+            iterations; so training stops before it learns the sample by heart.
         began: ``time.perf_counter()`` at the start of the run.
         optimum: the least possible objective, for the history.
         callbacks: called with the :class:`Projection` after each round; one that returns ``True`` ends the
@@ -158,7 +163,7 @@ def project(
         _note(run, objective, best, bar)
         try:
             while not run.history.stopped and run.fraction < 1:
-                gain = _round(run, vector, place, evaluate, objective)
+                gain = _round(run, vector, place, evaluate, objective, data)
                 try:
                     heads, reached, noise = look()
                 except ArgumentError:  # not finite here, although it was on the nodes of the round
@@ -169,9 +174,11 @@ def project(
                     run.length = min(round(GROWTH * run.length), ROUND)
                 else:
                     vector.set(good)
-                    run.length = SAMPLED
+                    run.length = run.length // 2 if data else SAMPLED
                     if run.fraction >= 1:  # a round cut short says nothing of the nodes
                         pass
+                    elif data:
+                        run.history.stopped = "converged" if run.length < SHORTEST else ""
                     elif gain >= STILL and run.nodes < FINEST * nodes:
                         run.nodes *= 2
                     else:
@@ -195,6 +202,7 @@ def _round(
     place: Callable[[int], Placed],
     evaluate: Callable[..., Sample],
     objective: Objective,
+    data: bool,
 ) -> float:
     """Iterate on one set of nodes; return the gain claimed there, as a share of the objective.
 
@@ -204,7 +212,7 @@ def _round(
     placed = place(run.nodes)
     rule = placed[0].kind == "quadrature"
     length, share = (ROUND, COARSE_RULE) if rule else (run.length, COARSE_SAMPLE)
-    if _coarse(run, partial(evaluate, placed, check=True), objective, share):
+    if not data and _coarse(run, partial(evaluate, placed, check=True), objective, share):
         return math.inf
     first, least, best = math.inf, math.inf, vector.get()
     anchor: Anchor | None = None
