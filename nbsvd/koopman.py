@@ -110,7 +110,10 @@ class Koopman:
             now, later = self.result.left(y), self.result.left(x)
             weighted = (w.to(now)[:, None] * now).t()
             gram, step = gram.to(now) + weighted @ now, step.to(now) + weighted @ later
-        return _Sums(gram, step, len(block) / len(self.pairs))
+        share = len(block) / len(self.pairs)
+        if block.weights is not None and self.pairs.weights is not None:
+            share = float(block.weights.sum() / self.pairs.weights.sum())
+        return _Sums(gram, step, share)
 
     def _solved(self, sums: Sequence[Tensor], left_out: int | None) -> Tensor:
         """Return ``<g|g>^{-1}`` times the mean of the sums, all blocks or all but one."""

@@ -150,6 +150,38 @@ def test_surrogate_has_the_gradient_of_the_objective(data, twin, shift, damping,
     assert float(found) == pytest.approx(float(exact), rel=2e-6)
 
 
+@pytest.mark.parametrize("twin", [False, True])
+@pytest.mark.parametrize("rough", [1e-3, 0.3])
+def test_surrogate_has_the_gradient_of_the_objective_with_a_roughness(data, twin, rough, unchecked):
+    """Against differences in a parameter of the basis, on which its slopes depend, too."""
+    x, y = data[0][:, :1], data[1][:, :1]
+    nodes = [Nodes(z, torch.ones(len(z), dtype=f64), "iid") for z in (x, y)]
+    slopes = torch.tensor([5.0, 2.0, -0.7], dtype=f64)
+    rates = torch.tensor([0.5, 1.0, 1.7, 2.5], dtype=f64)
+
+    def made(t):
+        def basis(z):
+            return torch.cat([torch.ones_like(z), torch.tanh(z * (rates + t) + rates)], 1)
+
+        def other(z):
+            return torch.cat([torch.ones_like(z), torch.sin(z * (rates + 2 * t) + rates)], 1)
+
+        return PairedSample(basis, basis if twin else other, *nodes, rough=rough, lengths=(1.0, 1.3))
+
+    def objective(t):
+        return slopes[1:] @ made(t).heads().values[1:3]
+
+    t = torch.zeros((), dtype=f64, requires_grad=True)
+    sample, step = made(t), 1e-5
+    (found,) = torch.autograd.grad(sample.surrogate(sample.heads().first(3), slopes), t)
+    exact = (objective(step) - objective(-step)) / (2 * step)
+    assert float(found) == pytest.approx(float(exact), rel=1e-5)
+    smoother = made(torch.zeros((), dtype=f64)).solved(
+        sample.moments, (sample.mean_f, sample.mean_g), 1e-5, 0.0
+    )
+    assert bool((sample.heads().values[1:3] < smoother.values[1:3]).all())  # a roughness shrinks values
+
+
 def test_a_ridge_shrinks_values(data, unchecked):
     x, y, p = data
     values = [sample_of(x, y, p, damping=r).heads().values[1].item() for r in (1e-5, 0.1, 1.0)]

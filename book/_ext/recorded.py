@@ -23,6 +23,8 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent.parent / "benchmarks" / "results"
 
 sys.path[:0] = [str(HERE), str(HERE.parent / "_templates")]
+import recorded_data  # noqa: E402
+import recorded_matrices  # noqa: E402
 import recorded_rivals  # noqa: E402
 import recorded_tables as tell  # noqa: E402
 from record_labs import table  # noqa: E402
@@ -89,6 +91,24 @@ KINDS = {
     ),
     "optimizers": kind("optimizers", "optimizers", ("nine states",)),
     "gpu": kind("gpu", "the paper's setting on a GPU", ("H100: 500,000 steps of 128 points",)),
+    "correlated": kind(
+        "correlated", "two correlated normal variables", tuple(tell.METHODS.values()), recorded_data
+    ),
+    "dynamics": kind("dynamics", "Koopman operators", tuple(recorded_data.PROCESSES.values()), recorded_data),
+    "retrieval": kind("retrieval", "the other half of an image", recorded_data.HALVES, recorded_data),
+    "graph": kind("graph", "eigenfunctions of graphs", tuple(recorded_data.GRAPHS.values()), recorded_data),
+    "reduction": kind(
+        "reduction",
+        "kernel PCA",
+        (*recorded_matrices.SETS.values(), "the functions of the law", "the cost of new points"),
+        recorded_matrices,
+    ),
+    "big_matrix": kind(
+        "big_matrix",
+        "matrices that do not fit",
+        tuple(recorded_matrices.MATRICES.values()),
+        recorded_matrices,
+    ),
 }
 
 

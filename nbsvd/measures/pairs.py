@@ -1,6 +1,5 @@
 """Data sets of pairs: rows that belong together, trajectories, tables of probabilities, graphs."""
 
-import math
 from itertools import pairwise
 from typing import Any
 
@@ -9,10 +8,11 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from nbsvd._errors import ArgumentError, require
+from nbsvd._errors import require
 from nbsvd.measures.base import Kind, Measure
 from nbsvd.measures.empirical import Empirical
 from nbsvd.measures.joint import Draw, PairLaw, Parts
+from nbsvd.measures.tables import as_rows, as_weights, drawn
 
 # Shares of a data set: what is trained on, what early stopping and reports look at. On the rest values are
 # measured.
@@ -49,6 +49,7 @@ class Pairs(PairLaw):
         (100, [70, 20])
     """
 
+    exchangeable = False  # whether each pair is there in both orders
     together = 1  # neighbouring rows that are one observation: no part and no block takes a share of them
 
     def __init__(
@@ -212,7 +213,9 @@ class Pairs(PairLaw):
         )
         edges = A.tocoo()
         i, j = (torch.from_numpy(index.astype(np.int64)) for index in edges.coords)
-        return cls(nodes[j], nodes[i], weights=torch.from_numpy(edges.data), complete=True)
+        both = cls(nodes[j], nodes[i], weights=torch.from_numpy(edges.data), complete=True)
+        both.exchangeable = True
+        return both
 
     def __len__(self) -> int:
         return len(self.x)
@@ -243,17 +246,21 @@ class Pairs(PairLaw):
         return self._with(self.y, self.x, self.weights, law_x=self.law_y, law_y=self.law_x)
 
     def symmetrised(self) -> "Pairs":
-        """Return each pair in both orders, one after the other: an exchangeable law."""
+        """Return each pair in both orders, one after the other; if all are there already, the same pairs."""
+        if self.exchangeable:
+            return self
         x, y = torch.stack([self.x, self.y], 1), torch.stack([self.y, self.x], 1)
         weights = None if self.weights is None else self.weights.repeat_interleave(2)
         both = self._with(x.flatten(0, 1), y.flatten(0, 1), weights, law_y=self.law_x)
-        both.together = 2 * self.together
+        both.together, both.exchangeable = 2 * self.together, True
         return both
 
     def rows(self, index: Any) -> "Pairs":
         """Return some of the pairs."""
         weights = None if self.weights is None else self.weights[index]
-        return self._with(self.x[index], self.y[index], weights)
+        some = self._with(self.x[index], self.y[index], weights)
+        some.exchangeable = self.exchangeable and self.together > 1  # then both orders lie side by side
+        return some
 
     def joined(self, other: "Pairs") -> "Pairs":
         """Return the pairs of both."""
@@ -265,7 +272,7 @@ class Pairs(PairLaw):
     def _with(self, x: Tensor, y: Tensor, weights: Tensor | None, **changes: Any) -> "Pairs":
         kept = {"ordered": self.ordered, "complete": self.complete, "gap": self.gap}
         made = Pairs(x, y, weights=weights, **(kept | {"law_x": self.law_x, "law_y": self.law_y} | changes))
-        made.together = self.together
+        made.together, made.exchangeable = self.together, self.exchangeable
         return made
 
     def parts(self) -> Parts:
@@ -303,54 +310,3 @@ class Pairs(PairLaw):
         count = min(count, max(1, whole // 2))
         edges = [self.together * round(i * whole / count) for i in range(count + 1)]
         return [self.rows(slice(a, b)) for a, b in pairwise(edges)]
-
-
-def drawn(n: int, rows: int, weights: Tensor | None, generator: torch.Generator) -> Tensor:
-    """Draw n row numbers with replacement, in proportion to weights."""
-    if weights is None:
-        return torch.randint(rows, (n,), generator=generator, device=generator.device).cpu()
-    u = torch.rand(n, generator=generator, dtype=torch.float64, device=generator.device).cpu()
-    total = weights.double().cumsum(0)
-    return torch.searchsorted(total, u * total[-1], right=True).clamp_max(rows - 1)
-
-
-def as_rows(name: str, data: Any) -> Tensor:
-    """Return points as a floating tensor ``(N, d)``, or say what is wrong with them."""
-    expected = "points in rows, shape (N, d) with N, d >= 1"
-    try:
-        rows = data.detach() if isinstance(data, Tensor) else torch.as_tensor(np.array(data))
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(name, got=f"{type(data).__name__}: {error}", expected=expected) from error
-    require(
-        rows.ndim == 2 and min(rows.shape) >= 1,
-        name,
-        got=f"shape {tuple(rows.shape)}",
-        expected=expected,
-        remedy="A single coordinate is x[:, None]." if rows.ndim == 1 and len(rows) else "",
-    )
-    require(not rows.is_complex(), name, got=f"dtype {rows.dtype}", expected="real numbers")
-    rows = rows if rows.is_floating_point() else rows.double()
-    bad = (~torch.isfinite(rows)).any(1).nonzero()
-    first = int(bad[0]) if len(bad) else 0
-    require(
-        len(bad) == 0,
-        name,
-        got=f"NaN or infinite entries in {len(bad)} rows, the first of them row {first}",
-        expected="finite numbers",
-        remedy="Leave these rows out, on both sides.",
-    )
-    return rows
-
-
-def as_weights(weights: Any, rows: int) -> Tensor:
-    """Return positive weights ``(N,)``, or say what is wrong with them."""
-    w = torch.as_tensor(weights, dtype=torch.float64)
-    fine = w.shape == (rows,) and bool(((w > 0) & (w < math.inf)).all())
-    require(
-        fine,
-        "weights",
-        got=f"shape {tuple(w.shape)}, or entries that are not positive",
-        expected=f"{rows} positive numbers, one for each pair",
-        remedy="Leave out pairs without weight.",
-    )
-    return w

@@ -175,11 +175,23 @@ class Operator(ABC):
         return Sum(self, Scaled(other, -1.0))
 
 
+def refuse_pairs(*operators: Operator) -> None:
+    """Refuse to add or scale operators that are known through pairs alone."""
+    require(
+        all(getattr(T, "pairs", None) is None for T in operators),
+        "operator",
+        got="a sum or a multiple of a conditional expectation that is known through pairs",
+        expected="the conditional expectation itself",
+        remedy="Solve it by itself: a multiple has the same functions and its values times the number.",
+    )
+
+
 class Sum(Operator):
     """The sum of two operators between the same spaces."""
 
     def __init__(self, first: Operator, second: Operator) -> None:
         require(isinstance(second, Operator), "second", got=type(second).__name__, expected="an Operator")
+        refuse_pairs(first, second)
         for side in ("measure_x", "measure_y"):
             a, b = getattr(first, side), getattr(second, side)
             if a is not None and b is not None and a is not b and a.config() != b.config():
@@ -255,6 +267,10 @@ class _Wrapped(Operator):
 
 class Scaled(_Wrapped):
     """A number times an operator."""
+
+    def __init__(self, inner: Operator, c: Real) -> None:
+        refuse_pairs(inner)
+        super().__init__(inner, c)
 
     def from_jet(self, x: Tensor, jet: Jet) -> Tensor:
         """Scale the action."""

@@ -130,6 +130,10 @@ class Sample(ABC):
     def judged(self, heads: Heads) -> Tensor:
         """Return the values of functions whose heads come from other nodes, descending."""
 
+    def judged_parts(self, heads: Heads) -> list[Tensor]:
+        """Return such values on parts of the nodes, where these are a sample; else none."""
+        return []
+
     def noise(self, heads: Heads) -> Tensor:
         """Return the standard errors of the values of these heads; zero for a rule, and for a kernel."""
         return torch.zeros_like(heads.values)

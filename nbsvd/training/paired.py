@@ -1,6 +1,7 @@
 """Heads in closed form for a conditional expectation, from pairs: canonical correlations of two bases."""
 
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ from nbsvd.training.start import Basis
 # precision is all that there is. Of pairs no more is known either.
 LEAST_RIDGE = 1e-5
 FLAT = 1e-12  # share of a function's square below which its variance is rounding
+STEP = 1e-3  # of a slope's difference quotient, in lengths of the measure
+PARTS, LEAST_PART = 8, 10  # stretches of a sample, and pairs of each at least
+STEEP = 2048  # points at which slopes are taken: their mean squares need not be exact
 
 
 class PairedSample(Sample):
@@ -25,13 +29,17 @@ class PairedSample(Sample):
 
     The constant mode is known; the others are the singular functions of what is left, the form
     ``E[g f] - E[g] E[f]``. A ridge r adds ``r^2`` times its own square to the square of each function: heads
-    that combine many functions, found on few pairs, would fit these pairs and no others.
+    that combine many functions, found on few pairs, would fit these pairs and no others. A roughness R adds
+    ``R |grad f|^2``, the gradient in units of the measure's length: it holds back functions that vary faster
+    than the data tell, and no others. One random direction at each of some points estimates it.
 
     Arguments:
         right, left: the bases; the same one for a reversible law.
         x, y: nodes whose points are pairs.
         shift: a number that makes the values of a reversible law positive when added.
         damping: the ridge r.
+        rough: the roughness R.
+        lengths: of the measures of both sides.
     """
 
     def __init__(
@@ -43,9 +51,12 @@ class PairedSample(Sample):
         *,
         shift: float = 0.0,
         damping: float = LEAST_RIDGE,
+        rough: float = 0.0,
+        lengths: tuple[float, float] = (1.0, 1.0),
         **_: Any,
     ) -> None:
-        self.x, self.y, self.damping = x, y, max(damping, LEAST_RIDGE)
+        self.x, self.y, self.damping, self.rough = x, y, max(damping, LEAST_RIDGE), rough
+        self.right, self.left, self.lengths = right, left, lengths
         self.symmetric = right is left
         self.shift = shift if self.symmetric else 0.0
         f, g = right(x.x)[:, 1:], left(y.x)[:, 1:]
@@ -53,6 +64,21 @@ class PairedSample(Sample):
         if self.symmetric:  # one function, whose mean is that over both points
             self.mean_f = self.mean_g = (self.mean_f + self.mean_g) / 2
         self.f, self.g = varying(f, self.mean_f), varying(g, self.mean_g)
+        if rough > 0:
+            self.slopes  # noqa: B018  # now, with the graph of the basis
+
+    @cached_property
+    def slopes(self) -> tuple[Tensor, Tensor]:
+        """The bases' slopes along one random direction at each of some points."""
+        right = slopes(self.right, self.x.x, self.lengths[0])
+        return right, right if self.symmetric else slopes(self.left, self.y.x, self.lengths[1])
+
+    @cached_property
+    def steepness(self) -> tuple[Tensor, Tensor]:
+        """Mean products of the slopes."""
+        with torch.no_grad():
+            right, left = (d.t() @ d / len(d) for d in self.slopes)
+        return right, left
 
     @cached_property
     def moments(self) -> Moments:
@@ -62,18 +88,21 @@ class PairedSample(Sample):
 
     def ridged(self, damping: float) -> Heads:
         """Return all heads under another ridge."""
-        m = self.moments
+        return self.solved(self.moments, (self.mean_f.detach(), self.mean_g.detach()), damping, self.rough)
+
+    def solved(self, m: Moments, means: tuple[Tensor, Tensor], damping: float, rough: float) -> Heads:
+        """Return all heads that centred moments give, under a ridge and a roughness."""
         check_finite(m.form)
-        W, share = gram_whitener(m.gram_f, damping)
+        steep_f, steep_g = (rough * P for P in self.steepness) if rough > 0 else (None, None)
+        W, share = gram_whitener(m.gram_f, damping, steep_f)
         if self.symmetric:
             found = eigenheads(W.t() @ m.form @ W, W, self.shift * share, self.shift)
         else:
-            Wg, _ = gram_whitener(m.gram_g, damping)
+            Wg, _ = gram_whitener(m.gram_g, damping, steep_g)
             U, s, Vt = torch.linalg.svd(Wg.t() @ m.form @ W, full_matrices=False)
             found = Heads(s, W @ Vt.t(), Wg @ U)
         values = torch.cat([found.values.new_ones(1), found.values])
-        right = with_constant(found.right, self.mean_f.detach())
-        return Heads(values, right, with_constant(found.left, self.mean_g.detach()))
+        return Heads(values, with_constant(found.right, means[0]), with_constant(found.left, means[1]))
 
     def heads(self) -> Heads:
         """Return all heads, the constant before the others."""
@@ -86,8 +115,17 @@ class PairedSample(Sample):
         a component is largest is left out: functions that are large at a single pair of each part, and nearly
         zero elsewhere, would else seem to be correlated.
         """
-        f, g = self.f @ heads.right[1:], self.g @ heads.left[1:]
-        wf, wg = self.x.weights[:, None].expand_as(f), self.y.weights[:, None].expand_as(g)
+        return self._judged(heads, slice(None))
+
+    def judged_parts(self, heads: Heads) -> list[Tensor]:
+        """Return the same on stretches of the pairs, where there are enough."""
+        count = min(PARTS, len(self.f) // LEAST_PART)
+        edges = [i * len(self.f) // count for i in range(count + 1)] if count > 1 else []
+        return [self._judged(heads, slice(start, end)) for start, end in pairwise(edges)]
+
+    def _judged(self, heads: Heads, rows: slice) -> Tensor:
+        f, g = self.f[rows] @ heads.right[1:], self.g[rows] @ heads.left[1:]
+        wf, wg = (n.weights[rows, None].expand_as(f) for n in (self.x, self.y))
         if self.x.kind == "iid":
             total_f, total_g = (wf * f**2).sum(0), (wg * g**2).sum(0)
             size = wf * f**2 / total_f.clamp_min(1e-300) + wg * g**2 / total_g.clamp_min(1e-300)
@@ -111,6 +149,9 @@ class PairedSample(Sample):
         right = damped_sizes(self.f, f, C, self.x, self.damping)
         left = damped_sizes(self.g, g, D, self.y, self.damping)
         damped = (right + left) / 2
+        if self.rough > 0:
+            steep = [((d @ H) ** 2).mean(0) for d, H in zip(self.slopes, (C, D), strict=True)]
+            damped = damped + self.rough * (steep[0] + steep[1]) / 2
         total: Tensor = slopes[1:] @ (covariance + self.shift * plain - (values + self.shift) * damped)
         return total
 
@@ -128,8 +169,10 @@ def varying(h: Float[Tensor, "B H"], mean: Float[Tensor, " H"]) -> Float[Tensor,
     return left.masked_fill(still, 0.0)
 
 
-def gram_whitener(S: Float[Tensor, "H H"], ridge: float) -> tuple[Float[Tensor, "H H"], Float[Tensor, " H"]]:
-    r"""Return W with ``W^T (S + ridge^2 diag S) W = I``, and the diagonal of ``W^T S W``.
+def gram_whitener(
+    S: Float[Tensor, "H H"], ridge: float, extra: Float[Tensor, "H H"] | None = None
+) -> tuple[Float[Tensor, "H H"], Float[Tensor, " H"]]:
+    r"""Return W with ``W^T (S + extra + ridge^2 diag S) W = I``, and the diagonal of ``W^T S W``.
 
     Example:
         >>> S = torch.tensor([[1.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
@@ -140,7 +183,78 @@ def gram_whitener(S: Float[Tensor, "H H"], ridge: float) -> tuple[Float[Tensor, 
     check_finite(S)
     size = S.diagonal().clamp_min(0).sqrt()
     size = torch.where(size > 0, size, 1.0)
-    e, U = torch.linalg.eigh(S / size[:, None] / size)
+    e, U = torch.linalg.eigh((S if extra is None else S + extra) / size[:, None] / size)
     damped = e.clamp_min(0) + ridge**2
     W: Tensor = U / damped.sqrt() / size[:, None]
-    return W, e.clamp_min(0) / damped
+    return W, e.clamp_min(0) / damped if extra is None else (W * (S @ W)).sum(0)
+
+
+def slopes(basis: Basis, points: Float[Tensor, "B d"], length: float) -> Float[Tensor, "n H"]:
+    """Return a basis' slopes, but its constant's, along random directions, normal of size ``length``."""
+    some = points[:: max(1, len(points) // STEEP)]
+    generator = torch.Generator().manual_seed(0)  # the same ones in every evaluation of a round
+    v = length * torch.randn(some.shape, generator=generator, dtype=torch.float64).to(some)
+    found: Tensor = (basis(some + STEP * v) - basis(some - STEP * v))[:, 1:] / (2 * STEP)
+    return found
+
+
+def correlations(m: Moments, heads: Heads) -> Tensor:
+    """Return 1 and the correlation of each pair of functions after the constant, from centred moments."""
+    C, D = heads.right[1:], heads.left[1:]
+    covariance = (D * (m.form @ C)).sum(0)
+    sizes = [(C * (m.gram_f @ C)).sum(0), (D * (m.gram_g @ D)).sum(0)]
+    scale = torch.stack(sizes).clamp_min(0).prod(0).sqrt()
+    values = covariance / torch.where(scale > 0, scale, 1.0)
+    values[0] = 1
+    return values
+
+
+Sums = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+@torch.no_grad()
+def sums_of_blocks(sample: PairedSample, count: int = PARTS) -> list[Sums]:
+    """Return weighted sums over contiguous blocks: products of f, of g, of both, f, g, the weights."""
+    found = []
+    for f, g, w in zip(*(t.tensor_split(count) for t in (sample.f, sample.g, sample.x.weights)), strict=True):
+        wf, wg = w[:, None] * f, w[:, None] * g
+        found.append((wf.t() @ f, wg.t() @ g, wg.t() @ f, wf.sum(0), wg.sum(0), w.sum()))
+    return found
+
+
+def centred_sums(sums: Sums, twin: bool) -> tuple[Moments, tuple[Tensor, Tensor]]:
+    """Return the centred moments that sums give, and the means that were subtracted."""
+    gram_f, gram_g, form, f, g = (t / sums[5] for t in sums[:5])
+    if twin:
+        gram_f = gram_g = (gram_f + gram_g) / 2
+        form, f = (form + form.t()) / 2, (f + g) / 2
+        g = f
+    moments = Moments(gram_f - torch.outer(f, f), gram_g - torch.outer(g, g), form - torch.outer(g, f))
+    return moments, (f, g)
+
+
+@torch.no_grad()
+def best_roughness(sample: PairedSample, vector: Tensor, tried: tuple[float, ...]) -> float:
+    """Return the roughness whose heads, found on all blocks but one, reach most on that one, in the mean.
+
+    Arguments:
+        sample: all pairs that may be learned from.
+        vector: the nesting's weights of the values, ``(k,)``.
+        tried: the numbers to choose from.
+    """
+    blocks = sums_of_blocks(sample)
+    total = [torch.stack(part).sum(0) for part in zip(*blocks, strict=True)]
+    means = (sample.mean_f.detach(), sample.mean_g.detach())
+
+    def reached(rough: float) -> float:
+        found = 0.0
+        for block in blocks:
+            rest = tuple(t - part for t, part in zip(total, block, strict=True))
+            m, offset = centred_sums(rest, sample.symmetric)  # type: ignore[arg-type]
+            near = (means[0] + offset[0], means[1] + offset[1])
+            heads = sample.solved(m, near, sample.damping, rough).first(len(vector))
+            values = correlations(centred_sums(block, sample.symmetric)[0], heads).clamp_min(0)
+            found += float(vector.to(values) @ values**2)
+        return found
+
+    return max(tried, key=reached)

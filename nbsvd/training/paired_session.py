@@ -8,17 +8,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nbsvd.measures import PairLaw, Pairs
+from nbsvd.measures import Empirical, PairLaw, Pairs
 from nbsvd.spectrum import Result
 from nbsvd.training.heads import Sample
-from nbsvd.training.paired import PairedSample
+from nbsvd.training.paired import PairedSample, best_roughness
 from nbsvd.training.projection import ProjectionSession
 from nbsvd.training.start import Basis, Start
 from nbsvd.training.varpro import Placed, Projection
 
 # Pairs of one round at most, whose cost is linear; of the check and of the final heads.
 ROUND, MOST = 2**15, 2**20
-RIDGES = (1e-5, 1e-2, 3e-2, 1e-1, 3e-1)
+ROUGH = (
+    0.0,
+    1e-5,
+    1e-4,
+    1e-3,
+    1e-2,
+    1e-1,
+    1.0,
+)  # from which the roughness of a data set's functions is chosen
+DATA_WIDTH = 4  # functions of the basis for each of the k values: of data every one costs accuracy
 
 
 class PairedSession(ProjectionSession):
@@ -34,6 +43,11 @@ class PairedSession(ProjectionSession):
     def spectral(self) -> str:
         """What is maximised: of data the squares, for a value that is noise may be negative."""
         return self.settings.spectral or ("lora" if self.data else super().spectral)
+
+    @property
+    def last_width(self) -> int:
+        """Width of the last hidden layer."""
+        return max(16, DATA_WIDTH * self.k) if self.data else super().last_width
 
     def _usual(self, right: Basis, left: Basis) -> int:
         """Return how many pairs a round begins with where the caller does not choose."""
@@ -63,24 +77,31 @@ class PairedSession(ProjectionSession):
         return self._drawn(self.parts.train, MOST), self._drawn(self.parts.check, MOST)
 
     def _evaluator(self, right: Basis, left: Basis, start: Start, independent: Any) -> Callable[..., Sample]:
-        """Return what evaluates the bases on pairs, with the ridge that the pairs of the check like best."""
+        """Return what evaluates the bases on pairs, of data with the roughness that suits them."""
+        lengths = self._lengths()
 
-        def evaluate(placed: Placed, damping: float = RIDGES[0], **options: Any) -> PairedSample:
-            return PairedSample(right, left, *placed, shift=start.shift, damping=damping)
+        def evaluate(placed: Placed, rough: float = 0.0, **options: Any) -> PairedSample:
+            return PairedSample(right, left, *placed, shift=start.shift, rough=rough, lengths=lengths)
 
         if not self.data:
             return evaluate
-        fit, judge = map(evaluate, independent)
-
-        def reached(ridge: float) -> float:
-            values = judge.judged(fit.ridged(ridge).first(self.k))
-            return float((self.choices.nesting.vector * values.clamp_min(0) ** 2).sum())
-
         with torch.no_grad():
-            return partial(evaluate, damping=max(RIDGES, key=reached))
+            rough = best_roughness(evaluate(independent[0]), self.choices.nesting.vector, ROUGH)
+        return partial(evaluate, rough=rough)
+
+    def _lengths(self) -> tuple[float, float]:
+        """Return the lengths of both measures; of data those of the pairs that are trained on."""
+        train = None if self.parts is None else self.parts.train
+        p = self.problem
+        sides = (
+            (Empirical(train.x), Empirical(train.y))
+            if isinstance(train, Pairs)
+            else (p.measure, p.left_measure)
+        )
+        return sides[0].length or 1.0, sides[1].length or 1.0
 
     def _confirmed(self, run: Projection, start: Start, untrained: dict[str, Tensor]) -> Result:
-        """Find the final heads of a data set on all pairs but those of the test, with a ridge chosen anew."""
+        """Find the final heads of a data set on all pairs but those of the test, roughness chosen anew."""
         if not self.data:
             return super()._confirmed(run, start, untrained)
         assert self.parts is not None
@@ -90,6 +111,6 @@ class PairedSession(ProjectionSession):
         right = Basis(self.pair.right)
         left = right if self.symmetric else Basis(self.pair.left)
         with torch.no_grad():
-            evaluate = self._evaluator(right, left, start, self._independent(MOST))
-            run.heads = evaluate(self._drawn(train.joined(check), MOST)).heads()
+            both = self._drawn(train.joined(check), MOST)
+            run.heads = self._evaluator(right, left, start, (both, both))(both).heads()
         return self._finish(run, start)

@@ -36,11 +36,16 @@ class ProjectionSession(Session):
 
     data = False  # whether nodes are rows of a data set
 
+    @property
+    def last_width(self) -> int:
+        """Width of the last hidden layer."""
+        return max(WIDTH, PER_VALUE * self.k)
+
     def _functions(self, measure: Measure) -> nn.Module:
         c = self.choices
         if isinstance(measure, Counting) or not isinstance(c.network, Mapping):
             return super()._functions(measure)
-        options = {"disjoint": False, "widths": (32, max(WIDTH, PER_VALUE * self.k)), **c.network}
+        options = {"disjoint": False, "widths": (32, self.last_width), **c.network}
         made = default_network(self.problem, measure, self.k, self.generator, options, adaptive=True)
         return self._placed(made)
 

@@ -140,7 +140,8 @@ def project(
         nodes: number of nodes at first.
         data: whether nodes are rows of a data set. There is then nothing finer to go over to: where the
             independent rows do not confirm a round, it is undone and a shorter one tried, down to a few
-            iterations; so training stops before it learns the sample by heart.
+            iterations; so training stops before it learns the sample by heart. And what is trained must be
+            better than the untrained basis by a standard error.
         began: ``time.perf_counter()`` at the start of the run.
         optimum: the least possible objective, for the history.
         callbacks: called with the :class:`Projection` after each round; one that returns ``True`` ends the
@@ -159,16 +160,16 @@ def project(
     good = vector.get()
     look = partial(_look, evaluate, independent, objective)
     with tqdm(total=100, unit="%", disable=not progress, bar_format=BAR, leave=False) as bar:
-        run.heads, best, _ = look()
+        run.heads, best, _, untrained = look()
         _note(run, objective, best, bar)
         try:
             while not run.history.stopped and run.fraction < 1:
                 gain = _round(run, vector, place, evaluate, objective, data)
                 try:
-                    heads, reached, noise = look()
+                    heads, reached, noise, parts = look()
                 except ArgumentError:  # not finite here, although it was on the nodes of the round
-                    heads, reached, noise = run.heads, (0, math.inf), 0.0
-                if reached < best:
+                    heads, reached, noise, parts = run.heads, (0, math.inf), 0.0, untrained
+                if reached < best and (not data or ahead(parts, untrained)):
                     good, best, run.heads = vector.get(), reached, heads
                     run.confirmed += 1
                     run.length = min(round(GROWTH * run.length), ROUND)
@@ -278,8 +279,8 @@ def _coarse(run: Projection, evaluate: Callable[[], Sample], objective: Objectiv
 @torch.no_grad()
 def _look(
     evaluate: Callable[..., Sample], independent: tuple[Placed, Placed], objective: Objective
-) -> tuple[Heads, tuple[int, float], float]:
-    """Find the best heads on some independent nodes, what they reach on others, and how uncertain that is.
+) -> tuple[Heads, tuple[int, float], float, list[float]]:
+    """Find the best heads on some independent nodes, what they reach on others, how uncertain that is; parts.
 
     The uncertainty is the mean of relative standard errors, zero for a rule and for a kernel; smaller gains
     cannot be seen.
@@ -287,8 +288,21 @@ def _look(
     first = evaluate(independent[0], check=True)
     heads = first.checked(objective.nesting.L)
     noise = first.noise(heads) / (heads.values + objective.shift).abs().clamp_min(1e-300)
-    values = evaluate(independent[1], check=True).judged(heads)
-    return replace(heads, values=values), objective.reached(values), float(noise.mean())
+    judge = evaluate(independent[1], check=True)
+    values = judge.judged(heads)
+    parts = [objective.reached(part)[1] for part in judge.judged_parts(heads)]
+    return replace(heads, values=values), objective.reached(values), float(noise.mean()), parts
+
+
+def ahead(parts: Sequence[float], untrained: Sequence[float]) -> bool:
+    """Tell whether objectives on parts of a sample are below the untrained basis' by a standard error.
+
+    Example:
+        >>> ahead([-1.1, -1.2], [-1.0, -1.1]), ahead([-1.3, -1.0], [-1.0, -1.1])
+        (True, False)
+    """
+    gains = torch.tensor(untrained, dtype=torch.float64) - torch.tensor(parts, dtype=torch.float64)
+    return len(gains) < 2 or bool(gains.mean() > gains.std() / len(gains) ** 0.5)
 
 
 def _note(run: Projection, objective: Objective, reached: tuple[int, float], bar: Any) -> None:
