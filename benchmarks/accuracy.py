@@ -3,6 +3,7 @@
     python benchmarks/accuracy.py --threads 2 --record          all of it, over an hour
     python benchmarks/accuracy.py --parallel --record           two at a time, one thread each: half of that
     python benchmarks/accuracy.py --only hydrogen9 --seeds 0 1  a part
+    python benchmarks/accuracy.py --kernels --parallel --record the kernels, which have a record of their own
     python benchmarks/accuracy.py --list                        what each case costs
     python benchmarks/accuracy.py --quick                       two seconds a run: to see that it runs
 
@@ -80,6 +81,7 @@ CASES = {
     "six": Case(lambda: nbsvd.problems.oscillator(K=chain(6)), 7, 60.0, {"relative_max": 1e-3}, seeds=3),
     "ten": Case(lambda: nbsvd.problems.oscillator(K=chain(10)), 11, 60.0, seeds=3),
 }
+KERNELS = ("volterra5", "brownian5", "gaussian5")
 for name, make in {
     "volterra5": nbsvd.problems.volterra,
     "brownian5": nbsvd.problems.brownian,
@@ -267,7 +269,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="these cases alone")
+    parser.add_argument("--only", nargs="+", choices=CASES, help="these cases alone")
+    parser.add_argument("--kernels", action="store_true", help="the kernels; without it all other cases")
     parser.add_argument(
         "--seeds",
         type=int,
@@ -290,6 +293,7 @@ def arguments() -> argparse.Namespace:
     if args.quick and args.record:
         parser.error("--quick: runs of two seconds are not for the record")
     args.threads = args.threads or (1 if args.parallel else 2)
+    args.only = args.only or [name for name in CASES if name.startswith(KERNELS) == args.kernels]
     return args
 
 
@@ -324,7 +328,8 @@ def main() -> None:
         }
         report["cases"][name]["met"] = met(report["cases"][name])
         print(tell(name, report["cases"][name]), flush=True)
-    name = f"accuracy-{args.threads}threads" + ("-two-at-once" if args.parallel else "")
+    part = "kernels-" if all(name.startswith(KERNELS) for name in args.only) else ""  # a table of their own
+    name = f"accuracy-{part}{args.threads}threads" + ("-two-at-once" if args.parallel else "")
     compare(name, report, numbers)
     if args.record:
         print("Recorded in", record(name, report).name)

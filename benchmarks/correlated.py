@@ -4,7 +4,7 @@
     python benchmarks/correlated.py --quick       small data, few of them: to see that it runs
 
 Correlation 0.8, 100,000 pairs, k = 5 with the constant, each data set another seed. The exact values are
-0.8^l. A value is the correlation of the learned functions on the fifth of the pairs that was held out, and its
+0.8^l. A value is the correlation of the learned functions on the fifth of the pairs that was held out; its
 error bar, value +- 2.36 standard errors, promises to cover in 95 of 100 cases the correlation that these
 functions have under the law itself (which is computed here by quadrature); that of the exact functions, a
 little larger, differs from it by the square of the functions' error.
@@ -42,7 +42,7 @@ def population(right: Any, left: Any) -> Tensor:
 
 
 def polynomials(pairs: Pairs) -> list[float]:
-    """Population correlations of the canonical functions among polynomials, the degree chosen by the check."""
+    """Correlations under the law of canonical functions among polynomials, the degree by the check pairs."""
     exact, parts = GaussianPair(RHO), pairs.parts()
 
     def fit(degree: int) -> tuple[Tensor, Tensor]:
