@@ -15,7 +15,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 pytest.importorskip("sphinx", reason='the book\'s tools are not installed: pip install -e ".[book]"')
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
-recorded, tell, rivals = map(importlib.import_module, ("recorded", "recorded_tables", "recorded_rivals"))
+recorded, tell, rivals, data, matrices = map(
+    importlib.import_module,
+    ("recorded", "recorded_tables", "recorded_rivals", "recorded_data", "recorded_matrices"),
+)
 sys.path.pop(0)
 
 ABOUT: dict[str, Any] = {
@@ -47,6 +50,41 @@ def tried(seed: int, error: float, lr: float = 1e-3) -> dict[str, Any]:
     return {"seed": seed, "lr": lr, "steps": 500, "errors": errors, "control": {"relative_mean": 0.25}}
 
 
+MEASURES = ("precision_at_10", "mean_average_precision", "median_rank", "recall_at_10")
+TRAJECTORY = {
+    "gap": 0.01,
+    "held_out": 2.25,
+    "values_error": 0.002,
+    "prediction": {"x": [0.1, 0.2, 0.3, 0.4]},
+    "seconds": 9.0,
+}
+BESIDE = {
+    "gap_ours": 0.02,
+    "gap_theirs": 0.04,
+    "seeds_ahead": 2,
+    "held_out_difference": -0.001,
+    "held_out_error": 0.002,
+    "prediction_ratios": {"x, 1 steps": 0.9, "x, 2 steps": 1.2},
+    "predictions_as_good": 1,
+}
+HALF = {
+    "digit": {"precision_at_10": SPREAD, "mean_average_precision": SPREAD},
+    "half": {"median_rank": SPREAD, "recall_at_10": SPREAD},
+}
+COSTS = dict.fromkeys(("fit_seconds", "memory_mb", "transform_seconds", "model_mb"), SPREAD)
+REDUCED = dict.fromkeys(
+    (
+        "fit_seconds",
+        "fit_memory_mb",
+        "transform_seconds",
+        "model_mb",
+        "score_error",
+        "angle_max",
+        "held_out_share",
+    ),
+    SPREAD,
+)
+BIG = {"seconds": 10.0, "peak_mb": 900.0, "added_mb": 100.0, "relative_max": 1e-12, "angle_max": 1e-9}
 BROKEN = FAILED | {"lr": 1e-3}
 STUDY = {"joint": [tried(0, 2e-3), tried(1, 3e-3)], "omm": [tried(0, 2e-3), BROKEN], "new": [BROKEN]}
 REPORTS: dict[str, dict[str, Any]] = {
@@ -144,6 +182,143 @@ REPORTS: dict[str, dict[str, Any]] = {
     "gpu": {
         "machine": ABOUT["machine"] | {"gpu": "A GPU"},
         "runs": {"captured": {"steps": 500_000, "seconds": 45.0, "ms_per_step": 0.09}},
+    },
+    "correlated": {
+        "rho": 0.8,
+        "k": 3,
+        "pairs": 4000,
+        "methods": {
+            "varpro": {
+                "seconds": 15.0,
+                "runs": [{"polynomials": [1.0, 0.8, 0.6]}, {"polynomials": [1.0, 0.8, 0.5]}],
+                "summary": {
+                    "exact": [0.8, 0.64],
+                    "mean": [0.79, 0.63],
+                    "stderr": [0.01, 0.02],
+                    "shortfall": [0.001, 0.002],
+                    "covers_population": 0.95,
+                    "covers_exact": 0.925,
+                    "score": 1.0,
+                    "optimum": 1.05,
+                },
+            }
+        },
+    },
+    "dynamics": {
+        "seeds": [0, 1],
+        "steps": [1, 2, 5, 10],
+        "budget_seconds": 10.0,
+        "settings": {
+            "logistic_map, 10000 pairs": {
+                "said": "noisy map",
+                "k": 9,
+                "pairs": 10_000,
+                "optimum": 2.5,
+                "runs": {
+                    "varpro": [TRAJECTORY, TRAJECTORY | {"gap": 0.03}],
+                    "VAMP": [TRAJECTORY | {"gap": 0.04}] * 2,
+                },
+                "chosen": ["VAMP", "EDMD"],
+                "best": "VAMP",
+                "verdict": {
+                    "chosen": BESIDE,
+                    "best": BESIDE | {"gap_theirs": 0.0201, "seeds_ahead": 1},
+                    "covered": 0.95,
+                    "covered_exact": 0.8,
+                },
+            }
+        },
+    },
+    "retrieval": {
+        "sizes": [1097, 300, 400],
+        "rows": {
+            "chance": HALF,
+            "linear CCA": HALF | COSTS,
+            "kernel CCA": HALF | COSTS | {"model_mb": dict.fromkeys(SPREAD, 0.5)},
+            "ours": HALF | COSTS,
+        },
+        "wins": {
+            "ours / linear CCA": {what: {"better": 5, "worse": 0, "of": 5} for what in MEASURES},
+            "ours / kernel CCA": {what: {"better": 0, "worse": 5, "of": 5} for what in MEASURES}
+            | {"median_rank": {"better": 1, "worse": 3, "of": 5}},
+        },
+    },
+    "graph": {
+        "seeds": [0, 1],
+        "graphs": {
+            "islands": {
+                "said": "two rings, 2000 nodes",
+                "runs": [{"out": {"ours": {"mean": mean}, "nystroem": {"mean": 0.5}}} for mean in (0.4, 0.6)],
+                "rows": {
+                    "in, ours, relative_max": SPREAD,
+                    "in, ours, sine": SPREAD,
+                    "in, untrained, relative_max": SPREAD,
+                    "in, untrained, sine": SPREAD,
+                    "out, ours, mean": dict.fromkeys(SPREAD, 0.98),
+                    "out, ours, least": dict.fromkeys(SPREAD, 0.9),
+                    "out, ours, transform_seconds": SPREAD,
+                    "out, nystroem, mean": dict.fromkeys(SPREAD, 0.99),
+                    "out, nystroem, least": dict.fromkeys(SPREAD, 0.9),
+                    "out, nystroem, transform_seconds": dict.fromkeys(SPREAD, 4.0),
+                    "seconds": SPREAD,
+                    "eigsh_seconds": dict.fromkeys(SPREAD, 0.5),
+                },
+            }
+        },
+    },
+    "reduction": {
+        "seeds": [0, 1, 2, 3, 4],
+        "sets": {
+            "digits": {
+                "rows": 1200,
+                "features": 64,
+                "k": 10,
+                "exact_share": 0.7,
+                "contenders": {
+                    "NeuralSVD": REDUCED,
+                    "KernelPCA, ARPACK": dict.fromkeys(REDUCED, dict.fromkeys(SPREAD, 8.0))
+                    | {"score_error": dict.fromkeys(SPREAD, 1e-9)},
+                    "Nystroem 200 + PCA": dict.fromkeys(REDUCED, dict.fromkeys(SPREAD, 0.5)),
+                },
+            }
+        },
+        "extrapolation": {
+            "gaussian": {
+                "points": {
+                    "100": {
+                        "network, varpro": SPREAD
+                        | {"over_matrix": dict.fromkeys(SPREAD, 0.5), "better_on": 4},
+                        "matrix": SPREAD,
+                    }
+                }
+            },
+            "said": "a sentence",
+        },
+        "costs": {
+            "NeuralSVD": {
+                "rows": [1000, 3000],
+                "transform_seconds": [0.25, 0.5],
+                "model_mb": [0.125, 0.125],
+                "transform_exponent": 0.25,
+                "model_exponent": 0.0,
+            },
+            "said": "a sentence",
+        },
+    },
+    "big_matrix": {
+        "groups": {
+            "sparse": {
+                "said": "4000 x 400",
+                "values": [3.0, 2.0],
+                "rows": {
+                    "SciPy svds": BIG | {"relative_max": 0.0},
+                    "ours": BIG | {"seconds": 40.0},
+                    "ours, untrained": BIG | {"relative_max": 0.25},
+                    "ours, sampled": BIG | {"relative_max": 0.125},
+                    "scikit-learn": {"refused": "MemoryError: <too big>"},
+                },
+            }
+        },
     },
 }
 
@@ -304,6 +479,155 @@ def test_the_methods_of_figure_1_share_a_table(tmp_path):
         ("joint", "2026-01-03"),
         ("spin", "2026-01-02"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("ours", "best", "said"),
+    [
+        (2.0, 1.0, "SciPy: a factor of 2"),
+        (1.0, 3.0, "ours: a factor of 3"),
+        (1.0, 1.04, "neither, within 5%"),
+        (1.04, 1.0, "neither, within 5%"),
+        (0.0, 0.0, "neither, within 5%"),
+        (1.0, 0.0, "SciPy"),
+        (1.0, 1e-15, "SciPy"),
+        (math.inf, 1.0, "SciPy"),
+    ],
+)
+def test_who_is_ahead(ours, best, said):
+    assert data.lead(ours, best, "SciPy") == said
+
+
+def test_who_is_ahead_among_several():
+    assert data.contest("time", 4.0, {"A": 3.0, "B": 2.0}) == ["time", "4", "2", "B", "B: a factor of 2"]
+    assert data.contest("time", None, {"A": 3.0}) == ["time", "not reached", "3", "A", "A"]
+    assert data.contest("time", 4.0, {}) == ["time", "4", "not reached", "", "ours"]
+    assert data.contest("time", None, {})[-1] == "nobody"
+
+
+def test_operators_known_through_data_are_shown(tmp_path):
+    """What is ahead in what, by hand from the samples."""
+    keep(tmp_path, "correlated", REPORTS["correlated"])
+    rows = cells(recorded.html(tmp_path, "correlated"))
+    assert ["exact", "0.8000", "0.6400"] in rows
+    assert ["variable projection", "2", "15", "95.0%", "92.5%"] in rows
+    assert ["stochastic gradients", tell.MISSING, "", "", ""] in rows
+    # Polynomials reach the mean of 1.00 and 0.89; 1.05 is the optimum.
+    what = "variable projection: short of the sum of squares"
+    assert [what, "0.05", "0.105", "polynomials", "ours: a factor of 2.1"] in rows
+
+    keep(tmp_path, "dynamics-1threads", REPORTS["dynamics"])
+    html = recorded.html(tmp_path, "dynamics")
+    rows = cells(html)
+    assert "k = 9, 10 seconds each: medians of 2 seeds. The optimum of VAMP-2 is 2.5000" in html
+    assert ["method", *rows[0][1:4], "x, 1 ahead", "x, 5 ahead", "seconds"] == rows[0]
+    assert ["ours, variable projection", "2.2500", "0.02", "0.002", "0.1", "0.3", "9"] in rows
+    where, held_out = "noisy map, 10000 pairs", "-0.0010 ± 0.0020"
+    both = [
+        ["0.02", gap, f"{ahead} of 2 seeds", held_out, "1 of 2"]
+        for gap, ahead in (("0.04", 2), ("0.0201", 1))
+    ]
+    assert [where, "chosen (EDMD, VAMP)", *both[0], "ours: a factor of 2"] in rows
+    assert [where, "best (VAMP)", *both[1], "neither, within 5%"] in rows
+    assert [where, "95.0%", "80.0%"] in rows
+    assert ["noisy logistic map, the longer trajectory", tell.MISSING, ""] in rows
+
+    keep(tmp_path, "retrieval-1threads", REPORTS["retrieval"])
+    rows, spread = cells(recorded.html(tmp_path, "retrieval")), "2 (1 to 3)"
+    assert ["chance", *[spread] * 4] in rows
+    assert ["ours, mean of 3", tell.MISSING, "", "", ""] in rows
+    assert ["ours beside linear CCA", *["5 of 5"] * 4, "ours"] in rows
+    mixed = ["0 of 5", "0 of 5", "1 of 5, 1 equal", "0 of 5", "as the columns say"]
+    assert ["ours beside kernel CCA", *mixed] in rows
+    assert ["ours: MB kept", "2", "0.5", "kernel CCA", "kernel CCA: a factor of 4"] in rows
+
+    keep(tmp_path, "graph-1threads", REPORTS["graph"])
+    rows = cells(recorded.html(tmp_path, "graph"))
+    assert ["two rings, 2000 nodes", "SciPy eigsh", "exact", "exact", "0.5"] in rows
+    assert ["two rings, 2000 nodes", "untrained", spread, spread, ""] in rows
+    ahead = {row[0]: row[-1] for row in rows}
+    lack = "islands: lack of correlation where nodes were away (ours smaller in 1 of 2 rounds)"
+    assert ahead[lack] == "Nystroem: a factor of 2"
+    assert ahead["islands: seconds, the graph as it is"] == "SciPy eigsh: a factor of 4"
+    assert ahead["islands: seconds, 10,000 new points"] == "ours: a factor of 2"
+    assert ["images of digits", tell.MISSING, "", "", ""] in rows
+
+
+def test_kernels_and_matrices_are_shown(tmp_path):
+    keep(tmp_path, "reduction-1threads", REPORTS["reduction"])
+    html = recorded.html(tmp_path, "reduction")
+    rows = cells(html)
+    ahead = {row[0]: row[1:] for row in rows}
+    fit, scores = ahead["digits: seconds of a fit"], ahead["digits: error of the scores"]
+    assert fit == ["2", "0.5", "Nystroem 200 + PCA", "Nystroem 200 + PCA: a factor of 4"]
+    assert scores[2] == "KernelPCA, ARPACK"
+    assert ahead["digits: error of the scores, beside Nystroem alone"] == fit
+    assert f"points near a surface: {tell.MISSING}" in html
+    law = "Gaussian kernel under the normal law"
+    assert [
+        law,
+        "100",
+        "network, varpro",
+        "2 (1 to 3)",
+        "0.5",
+        "4 of 5 draws",
+        "network: a factor of 2",
+    ] in rows
+    assert ["points near a surface", tell.MISSING, *[""] * 5] in rows
+    assert ["NeuralSVD", "3000", "0.5", "0.125"] in rows
+    assert ["NeuralSVD", "grows like a power of the rows:", "power 0.25", "power 0.00"] in rows
+
+    keep(tmp_path, "big_matrix-1threads", REPORTS["big_matrix"])
+    html = recorded.html(tmp_path, "big_matrix")
+    rows = cells(html)
+    assert "a sparse matrix, 4000 x 400, k = 2" in html
+    assert ["SciPy svds", "10", "900", "100", "reference", "reference"] in rows
+    assert ["scikit-learn", "can&#x27;t run", "", "", "MemoryError: &lt;too big&gt;", ""] in rows
+    ahead = {row[0].split(",")[0]: row[1:] for row in rows}
+    assert ahead["seconds"] == ["40", "10", "SciPy svds", "SciPy svds: a factor of 4"]
+    assert ahead["MB added"][-1] == "neither, within 5%"
+    sampled = {row[0].split()[-2]: row[3:] for row in rows if "sampled blocks" in row[0]}
+    assert sampled == {
+        "their": ["their start", "sampled blocks: a factor of 2"],
+        "exact": ["exact sums", "exact sums"],
+    }
+    assert f"a matrix in a file: {tell.MISSING}" in html
+
+
+def test_who_is_not_accurate_does_not_win():
+    """Though it is faster, and adds less."""
+    rough = BIG | {"seconds": 1.0, "added_mb": 1.0, "relative_max": 1e-3}
+    told = matrices.winners({"SciPy svds": BIG, "ours": rough, "scikit-learn": rough})
+    assert [row[1:3] for row in told] == [["not reached", "10"], ["not reached", "100"]]
+    assert {row[-1] for row in told} == {"SciPy svds"}
+
+
+def test_the_tables_repeat_what_the_scripts_say(monkeypatch):
+    """Numbers and names that stand in no report."""
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    scripts = ("retrieval", "_retrieval", "graph", "reduction", "_reduction", "big_matrix")
+    retrieval, halves, graph, reduction, points, big = map(importlib.import_module, scripts)
+    assert importlib.import_module("_machine").ROUNDING == data.ROUNDING
+    assert data.NEW == halves.NEW == graph.NEW == points.NEW
+    assert matrices.PRECISE == big.PRECISE
+    assert tuple(halves.names(quick=False)) == data.HALVES
+    assert retrieval.SAID == data.MEASURES
+    assert [what for _, what in retrieval.TOLD] == list(data.MEASURES)
+    assert set(data.COSTS) <= set(retrieval.COSTS)
+    assert {name: graph.GRAPHS[name].said for name in graph.GRAPHS} == data.GRAPHS
+    assert set(reduction.ROWS) == set(matrices.SETS)
+    assert set(reduction.MEASURED) >= set(matrices.REDUCED)
+    assert set(big.CONTENDERS) == set(matrices.MATRICES)
+
+
+def test_the_dynamics_are_those_of_the_script(monkeypatch):
+    pytest.importorskip("deeptime", reason="deeptime is not installed")
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    dynamics = importlib.import_module("dynamics")
+    assert dynamics.LEVEL == data.LEVEL
+    keys = {f"{name}, {size} pairs" for name in dynamics.PROCESSES for size in (10_000, 100_000)}
+    assert keys == set(data.PROCESSES)
 
 
 def test_the_newest_of_each_variant_is_taken(tmp_path):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from recorded_tables import METHODS, MISSING, Report, Rows, Tables, middle, number, said
 
 LEVEL = 1.05  # numbers within this factor count as equal
+ROUNDING = 1e-12  # a factor to a smaller number says nothing
 NEW = 10_000  # new points that are timed
 PROCESSES = {
     "ornstein_uhlenbeck, 10000 pairs": "Ornstein-Uhlenbeck, the shorter trajectory",
@@ -39,11 +40,11 @@ HEADS = ["", "ours", "best of the others", "whose", "ahead"]
 
 
 def lead(ours: float, best: float, whose: str, name: str = "ours") -> str:
-    """Say which of two numbers is smaller, and by what factor."""
+    """Say which of two numbers is smaller, and by what factor; none where that would be of rounding."""
     small, large = sorted((ours, best))
     if large <= LEVEL * small or small == large:
         return f"neither, within {LEVEL - 1:.0%}"
-    by = f", by a factor of {number(large / small)}" if small > 0 and math.isfinite(large) else ""
+    by = f": a factor of {number(large / small)}" if small > ROUNDING and math.isfinite(large) else ""
     return (name if ours < best else whose) + by
 
 
@@ -85,8 +86,8 @@ def correlated(report: Report) -> Tables:
         own = there[method]
         found, runs = own["summary"], own["runs"]
         if not rows:
-            rows.append(["exact", *map(said, found["exact"])])
-        rows.append([f"{name}: measured", *map(said, found["mean"])])
+            rows.append(["exact", *(f"{value:.4f}" for value in found["exact"])])
+        rows.append([f"{name}: measured", *(f"{value:.4f}" for value in found["mean"])])
         rows.append([f"{name}: standard error", *map(said, found["stderr"])])
         rows.append([f"{name}: exact less the functions' own", *map(said, found["shortfall"])])
         shares = [percent(found[f"covers_{what}"]) for what in ("population", "exact")]
@@ -106,8 +107,8 @@ def correlated(report: Report) -> Tables:
 def dynamics(report: Report) -> Tables:
     """Tell of Koopman operators beside deeptime's, and of the error bars."""
     there = report["settings"]
-    heads = ["data", "deeptime's", "short of the optimum", "its own", "no further in", "held-out score"]
-    heads += ["predictions as good", "ahead in the score"]
+    heads = ["data", "beside deeptime's", "ours, short of the optimum", "deeptime's", "no further in"]
+    heads += ["held-out score", "predictions as good", "ahead"]
     heads_bars = ["data", "values of the learned functions", "exact values"]
     wins, bars = Rows(), Rows()
     for key in dict.fromkeys([*PROCESSES, *there]):
@@ -143,15 +144,16 @@ def trajectory(one: Report, report: Report) -> tuple[str, list[str], Rows]:
     runs = one["runs"]
     labels = list(next(iter(runs.values()))[0]["prediction"])
     shown = [i for i, steps in enumerate(report["steps"]) if steps in (1, 5)]
-    heads = ["method", "short of the optimum", "held-out score", "error of values"]
+    heads = ["method", "held-out score", "short of the optimum", "error of values"]
     heads += [f"{label}, {report['steps'][i]} ahead" for label in labels for i in shown]
     rows: Rows = []
     for method, own in runs.items():
         name = f"ours, {METHODS[method]}" if method in METHODS else method
-        columns = [[run[key] for run in own] for key in ("gap", "held_out", "values_error")]
+        columns = [[run[key] for run in own] for key in ("gap", "values_error")]
         columns += [[run["prediction"][label][i] for run in own] for label in labels for i in shown]
         columns.append([run["seconds"] for run in own])
-        rows.append([name, *(said(statistics.median(column)) for column in columns)])
+        score = f"{statistics.median(run['held_out'] for run in own):.4f}"
+        rows.append([name, score, *(said(statistics.median(column)) for column in columns)])
     caption = (
         f"{one['said']}, {one['pairs']} pairs, k = {one['k']}, {report['budget_seconds']:g} seconds each"
     )
@@ -228,7 +230,7 @@ def graph(report: Report) -> Tables:
             contest(
                 f"{name}: seconds, the graph as it is",
                 middle(r["seconds"]),
-                {"SciPy eigsh, exact": middle(r["eigsh_seconds"])},
+                {"SciPy eigsh": middle(r["eigsh_seconds"])},
             ),
             contest(
                 f"{name}: lack of correlation where nodes were away (ours smaller in {ahead} of "

@@ -113,11 +113,9 @@ def winners(rows: Report) -> Rows:
         found.append(contest(f"{what}, to an error of {said(PRECISE)}", mine, theirs))
     sampled = ran.get("ours, sampled")
     if sampled is not None:
-        beside = {
-            label: ran[name]["relative_max"]
-            for name, label in (("ours, untrained", "its start"), ("ours", "ours, exact sums"))
-            if name in ran
-        }
-        what = "largest relative error of sampled blocks"
-        found.append(contest(what, sampled["relative_max"], beside, "sampled blocks"))
+        for name, beside in (("ours, untrained", "their start"), ("ours", "exact sums")):
+            if name in ran:
+                what = f"largest relative error of sampled blocks, beside {beside}"
+                errors = sampled["relative_max"], {beside: ran[name]["relative_max"]}
+                found.append(contest(what, *errors, "sampled blocks"))
     return found
