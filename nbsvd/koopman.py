@@ -93,6 +93,13 @@ class Koopman:
         if not isinstance(law, Pairs):
             x, y = law.nodes(LAW_PAIRS, kind="iid", generator=torch.Generator().manual_seed(0))
             law = Pairs(x.x, y.x)
+        require(
+            isinstance(blocks, int) and blocks >= 1,
+            "blocks",
+            got=repr(blocks),
+            expected="an integer, at least 1",
+            remedy="Leave it out for eight.",
+        )
         self.result, self.pairs = result, law
         self.blocks: Sequence[Pairs] = law.blocks(blocks)
         self._sums = [self._summed(block) for block in self.blocks]
@@ -110,18 +117,15 @@ class Koopman:
             now, later = self.result.left(y), self.result.left(x)
             weighted = (w.to(now)[:, None] * now).t()
             gram, step = gram.to(now) + weighted @ now, step.to(now) + weighted @ later
-        share = len(block) / len(self.pairs)
-        if block.weights is not None and self.pairs.weights is not None:
-            share = float(block.weights.sum() / self.pairs.weights.sum())
-        return _Sums(gram, step, share)
+        return _Sums(gram, step, block.size / self.pairs.size)
 
     def _solved(self, sums: Sequence[Tensor], left_out: int | None) -> Tensor:
         """Return ``<g|g>^{-1}`` times the mean of the sums, all blocks or all but one."""
         kept = [i for i in range(len(self._sums)) if i != left_out]
         gram = torch.stack([self._sums[i].share * self._sums[i].gram for i in kept]).sum(0)
         right = torch.stack([self._sums[i].share * sums[i] for i in kept]).sum(0)
-        solved: Tensor = torch.linalg.lstsq(gram, right, driver="gelsd").solution
-        return solved
+        solved: Tensor = torch.linalg.lstsq(gram.cpu(), right.cpu(), driver="gelsd").solution
+        return solved.to(gram)
 
     @property
     def matrix(self) -> Float[Tensor, "k k"]:

@@ -13,7 +13,7 @@ from nbsvd import problems
 from nbsvd._errors import nearest, require
 from nbsvd.measures import Counting, Nodes
 from nbsvd.objectives import Nesting
-from nbsvd.operators import Matrix, Operator
+from nbsvd.operators import Conditional, Matrix, Operator
 from nbsvd.problems import Problem
 from nbsvd.spectrum import Result
 from nbsvd.spectrum.storage import read, spaces
@@ -310,6 +310,8 @@ def two_sided(operator: Operator) -> Operator:
         return operator
     if isinstance(operator, Matrix):
         return Matrix(operator.entries, self_adjoint=False)
+    if isinstance(operator, Conditional):
+        return Conditional(operator.pairs)
     return TwoSided(operator)
 
 

@@ -171,9 +171,9 @@ def test_no_state_of_a_trajectory_is_in_two_parts(lag):
     assert max(states[1]) < min(states[2])
 
 
-def test_a_gap_too_long_for_the_data_is_left_out():
+def test_a_gap_too_long_for_the_data_is_shortened():
     parts = Pairs.from_trajectory(torch.arange(60.0)[:, None], 20).parts()
-    assert [len(parts.train), len(parts.check), len(parts.test)] == [28, 4, 8]
+    assert [len(parts.train), len(parts.check), len(parts.test)] == [26, 2, 8]
 
 
 @pytest.mark.parametrize("n", [80, 83])
@@ -328,7 +328,7 @@ BAD = {
     "no pairs of a law": (lambda: GaussianPair(0.5).nodes(0), "n", "0", ""),
     "no generator": (lambda: GaussianPair(0.5).nodes(4), "generator", "None", "manual_seed"),
     "sobol rows": (lambda: Pairs(N, N).nodes(4, kind="sobol", generator=seeded()), "kind", "sobol", ""),
-    "no samples": (lambda: gaussian_pair(0.5, samples=0), "n", "0", ""),
+    "no samples": (lambda: gaussian_pair(0.5, samples=0), "samples", "0", "without point"),
 }
 
 

@@ -14,7 +14,7 @@ class ConstantFirst(nn.Module):
 
     A conditional expectation has the constant as its first singular function on both sides, with value 1.
     With it held fixed, the nested objective of the others is that of the operator less this component, whose
-    singular functions have mean zero. The numbers c are zero in training and set to the means at its end.
+    singular functions have mean zero. The numbers c are fixed in training and set to the means at its end.
 
     Arguments:
         network: maps ``(B, d)`` to ``(B, L)``; its first component plays no part.

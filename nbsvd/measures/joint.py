@@ -57,6 +57,11 @@ class PairLaw(ABC):
         """Return what to train on, to look at meanwhile, and to measure on: a law serves for all."""
         return Parts(self, self, self)
 
+    @property
+    def size(self) -> float:
+        """How much the pairs weigh beside others, 1 for a law."""
+        return 1.0
+
     def blocks(self, count: int) -> "Sequence[PairLaw] | None":
         """Return the pairs cut in blocks, for error bars; ``None`` where fresh pairs can be drawn."""
         return None

@@ -19,6 +19,7 @@ from nbsvd.measures.tables import as_rows, as_weights, drawn
 TRAIN, CHECK = 0.7, 0.1
 SPLIT_SEED = 1907  # the same rows in the same part, whatever the seed of a run
 LEAST = 20  # pairs of a data set that can be divided
+LARGEST = 2**27  # numbers in the points of a table
 
 
 class Pairs(PairLaw):
@@ -35,7 +36,7 @@ class Pairs(PairLaw):
             are then divided into contiguous parts, and error bars come from contiguous blocks.
         complete: whether the rows are the whole law, as of a table of probabilities, and not a sample of it:
             nothing is then held out, and values have no error.
-        gap: rows left out between two parts of an ordered data set.
+        gap: rows left out between two parts of an ordered data set, a twentieth of it at most.
         law_x, law_y: the laws of x and y where they are known, for reports and reference.
 
     Raises:
@@ -159,6 +160,13 @@ class Pairs(PairLaw):
             remedy="Leave out values that never occur.",
         )
         i, j = torch.nonzero(P, as_tuple=True)
+        require(
+            len(i) * sum(P.shape) <= LARGEST,
+            "table",
+            got=f"{len(i)} possible pairs of {P.shape[0]} and {P.shape[1]} values",
+            expected=f"at most {LARGEST} numbers, one for each pair and value",
+            remedy="Decompose the normalised table: Matrix(P / sqrt(outer(P.sum(1), P.sum(0)))).",
+        )
         eye_x, eye_y = (torch.eye(n, dtype=torch.float64) for n in (P.shape[1], P.shape[0]))
         return cls(eye_x[j], eye_y[i], weights=P[i, j], complete=True)
 
@@ -220,6 +228,11 @@ class Pairs(PairLaw):
     def __len__(self) -> int:
         return len(self.x)
 
+    @property
+    def size(self) -> float:
+        """The sum of the weights, the number of pairs unless there are any."""
+        return float(len(self)) if self.weights is None else float(self.weights.sum())
+
     def __repr__(self) -> str:
         return f"Pairs({len(self)} pairs, x in {self.x.shape[1]} and y in {self.y.shape[1]} dimensions)"
 
@@ -251,7 +264,16 @@ class Pairs(PairLaw):
             return self
         x, y = torch.stack([self.x, self.y], 1), torch.stack([self.y, self.x], 1)
         weights = None if self.weights is None else self.weights.repeat_interleave(2)
-        both = self._with(x.flatten(0, 1), y.flatten(0, 1), weights, law_y=self.law_x)
+        laws = [law for law in (self.law_x, self.law_y) if law is not None]
+        require(
+            len(laws) < 2 or laws[0].same_as(laws[1]),
+            "law_x, law_y",
+            got="two different laws",
+            expected="one law, of either point of an exchangeable pair",
+            remedy="Leave them out, or reversible=True.",
+        )
+        law = laws[0] if laws else None
+        both = self._with(x.flatten(0, 1), y.flatten(0, 1), weights, law_x=law, law_y=law)
         both.together, both.exchangeable = 2 * self.together, True
         return both
 
@@ -294,7 +316,7 @@ class Pairs(PairLaw):
         )
         first, second = round(TRAIN * N), round((TRAIN + CHECK) * N)
         if self.ordered:
-            gap = self.gap if N > 20 * self.gap else 0
+            gap = min(self.gap, N // LEAST)
             order = torch.arange(N)
             index = [order[: first - gap], order[first : second - gap], order[second:]]
         else:

@@ -49,7 +49,12 @@ def as_rows(name: str, data: Any) -> Tensor:
 
 def as_weights(weights: Any, rows: int) -> Tensor:
     """Return positive weights ``(N,)``, or say what is wrong with them."""
-    w = torch.as_tensor(weights, dtype=torch.float64)
+    try:
+        w = torch.as_tensor(weights, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(
+            "weights", got=f"{type(weights).__name__}: {error}", expected=f"{rows} positive numbers"
+        ) from error
     fine = w.shape == (rows,) and bool(((w > 0) & (w < math.inf)).all())
     require(
         fine,

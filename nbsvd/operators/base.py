@@ -177,8 +177,9 @@ class Operator(ABC):
 
 def refuse_pairs(*operators: Operator) -> None:
     """Refuse to add or scale operators that are known through pairs alone."""
+    inside = [getattr(T, "inner", T) for T in operators]
     require(
-        all(getattr(T, "pairs", None) is None for T in operators),
+        all(getattr(T, "pairs", None) is None for T in inside),
         "operator",
         got="a sum or a multiple of a conditional expectation that is known through pairs",
         expected="the conditional expectation itself",

@@ -6,11 +6,11 @@ import torch
 from scipy.signal import lfilter
 from torch import Tensor
 
-from nbsvd._errors import require
 from nbsvd.exact import LogisticMap, OrnsteinUhlenbeck
 from nbsvd.measures import Gaussian, GaussianPair, PairLaw, Pairs
 from nbsvd.operators import Conditional
 from nbsvd.problems.base import Problem
+from nbsvd.problems.pairs import check_samples
 
 
 def ornstein_uhlenbeck(
@@ -44,7 +44,9 @@ def ornstein_uhlenbeck(
     rho = math.exp(-exact.theta * exact.tau)
     law: PairLaw = GaussianPair(rho, exact.s)
     if samples is not None:
-        states = exact.s * _autoregression(rho, _length(samples), torch.Generator().manual_seed(seed))
+        states = exact.s * _autoregression(
+            rho, check_samples(samples) + 1, torch.Generator().manual_seed(seed)
+        )
         stationary = Gaussian(1, scale=exact.s)
         law = Pairs.from_trajectory(states, law_x=stationary, law_y=stationary)
     options: dict[str, object] = {"theta": theta, "tau": tau, "s": s, "samples": samples, "seed": seed}
@@ -71,17 +73,10 @@ def logistic_map(order: int = 20, samples: int = 100_000, seed: int = 0) -> Prob
         (21, 1000)
     """
     exact = LogisticMap(order)
-    states = exact.trajectory(_length(samples), torch.Generator().manual_seed(seed))
+    states = exact.trajectory(check_samples(samples) + 1, torch.Generator().manual_seed(seed))
     options: dict[str, object] = {"order": order, "samples": samples, "seed": seed}
     law = Pairs.from_trajectory(states)
     return Problem(Conditional(law), exact=exact, name="logistic_map", options=options, unit="turns")
-
-
-def _length(samples: int) -> int:
-    """Return the number of states of which so many pairs are made."""
-    whole = isinstance(samples, int) and not isinstance(samples, bool)
-    require(whole and samples >= 1, "samples", got=repr(samples), expected="a number of pairs, 1 or more")
-    return samples + 1
 
 
 def _autoregression(rho: float, length: int, generator: torch.Generator) -> Tensor:

@@ -2,10 +2,23 @@
 
 import torch
 
+from nbsvd._errors import ArgumentError
 from nbsvd.exact import GaussianPair as ExactGaussianPair
 from nbsvd.measures import Gaussian, GaussianPair, PairLaw, Pairs
 from nbsvd.operators import Conditional
 from nbsvd.problems.base import Problem
+
+
+def check_samples(samples: object) -> int:
+    """Return a number of pairs, or refuse it."""
+    if isinstance(samples, int) and not isinstance(samples, bool) and samples >= 1:
+        return samples
+    raise ArgumentError(
+        "samples",
+        got=repr(samples),
+        expected="an integer, at least 1: a number of pairs",
+        remedy="Write it without point or exponent, such as 100000.",
+    )
 
 
 def gaussian_pair(rho: float = 0.8, samples: int | None = None, seed: int = 0) -> Problem:
@@ -25,7 +38,7 @@ def gaussian_pair(rho: float = 0.8, samples: int | None = None, seed: int = 0) -
     """
     law: PairLaw = GaussianPair(rho)
     if samples is not None:
-        x, y = law.nodes(samples, kind="iid", generator=torch.Generator().manual_seed(seed))
+        x, y = law.nodes(check_samples(samples), kind="iid", generator=torch.Generator().manual_seed(seed))
         law = Pairs(x.x, y.x, law_x=Gaussian(1), law_y=Gaussian(1))
     options: dict[str, object] = {"rho": rho, "samples": samples, "seed": seed}
     return Problem(

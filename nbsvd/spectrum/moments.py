@@ -43,6 +43,10 @@ class Moments:
             right.t() @ self.gram_f @ right, left.t() @ self.gram_g @ left, left.t() @ self.form @ right
         )
 
+    def times(self, c: float) -> "Moments":
+        """Return all inner products times a number."""
+        return Moments(c * self.gram_f, c * self.gram_g, c * self.form)
+
     def quotients(self) -> Float[Tensor, " L"]:
         """Return ``<g_l|T f_l> / (|f_l| |g_l|)``, the Rayleigh quotient for g = f; 0 for a zero function."""
         sizes = torch.sqrt(self.gram_f.diagonal() * self.gram_g.diagonal())
@@ -220,7 +224,11 @@ def replicate(
             if blocks is None
             else [block.nodes(1, kind="quadrature", **where) for block in blocks]
         )
-        return [paired_moments(right, left, x, y) for x, y in placed]
+        found = [paired_moments(right, left, x, y) for x, y in placed]
+        if blocks is None:
+            return found
+        sizes = [block.size for block in blocks]  # a block counts as much as it weighs
+        return [m.times(size * len(sizes) / sum(sizes)) for m, size in zip(found, sizes, strict=True)]
     n = node_count(operator, measure_x) if n is None else n
     finite = all(isinstance(m, (Counting, Empirical)) for m in (measure_x, measure_y))
     crowded = any(isinstance(m, Empirical) and m.evaluation_kind == "iid" for m in (measure_x, measure_y))

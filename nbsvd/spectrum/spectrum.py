@@ -31,7 +31,8 @@ class Spectrum:
     r"""Ordered values and functions of an operator, with their errors.
 
     The functions are combinations of what was learned, ``f(x) @ mix``: unit norm in the reference measure, in
-    nesting order (descending once trained). Their signs: :math:`f_l` is positive at the first of a fixed set
+    nesting order (descending once trained; measured on a sample, neighbours may stand out of order within
+    their errors). Their signs: :math:`f_l` is positive at the first of a fixed set
     of nodes where :math:`|f_l|` exceeds nine tenths of its largest value, and the left function goes with it.
     A function that is zero stays zero.
 
@@ -159,7 +160,8 @@ class Spectrum:
         """Return the Rayleigh-Ritz solution inside the learned span, labelled ``"ritz"``.
 
         The rotation is found on one half of the independent sets of nodes and the values are measured on the
-        other.
+        other. For a data set of pairs these are halves of the pairs held out: with few of them the rotation
+        is noise.
 
         Raises:
             ArgumentError: learned functions that are linearly dependent.

@@ -1,9 +1,9 @@
-"""Heads to start from that bear steps of the usual size, for kernels."""
+"""Heads to start from that bear steps of the usual size, for operators that integrate."""
 
 from dataclasses import replace
 
 from nbsvd.spectrum import pencil, singular_pencil
-from nbsvd.spectrum.moments import average
+from nbsvd.spectrum.pencils import with_constant
 from nbsvd.training.settings import Settings
 from nbsvd.training.start import Start
 
@@ -26,7 +26,7 @@ def long_enough(settings: Settings) -> bool:
 
 
 def gentle(start: Start, symmetric: bool) -> Start:
-    """Return a start from the well-conditioned directions of the basis alone, on the control's moments.
+    """Return a start from the well-conditioned directions of the basis alone.
 
     It is worse than the Ritz solution, and a better place to learn from: that one owes its accuracy to large
     coefficients of opposite sign, which a step of the usual size would ruin, and with small steps training
@@ -36,9 +36,11 @@ def gentle(start: Start, symmetric: bool) -> Start:
         start: the Ritz solution.
         symmetric: whether one basis serves both sides.
     """
-    found, k = average(start.control.replicates), len(start.values)
+    k = len(start.values) - (start.means is not None)
     if symmetric:
-        right = left = pencil(found, k, tolerance=GENTLE)[1]
+        right = left = pencil(start.fit, k, tolerance=GENTLE)[1]
     else:
-        _, right, left = singular_pencil(found, k, tolerance=GENTLE)
+        _, right, left = singular_pencil(start.fit, k, tolerance=GENTLE)
+    if start.means is not None:
+        right, left = with_constant(right, start.means[0]), with_constant(left, start.means[1])
     return replace(start, right=right, left=left)

@@ -94,11 +94,12 @@ class PairedSample(Sample):
         """Return all heads that centred moments give, under a ridge and a roughness."""
         check_finite(m.form)
         steep_f, steep_g = (rough * P for P in self.steepness) if rough > 0 else (None, None)
-        W, share = gram_whitener(m.gram_f, damping, steep_f)
+        W = gram_whitener(m.gram_f, damping, steep_f)
         if self.symmetric:
-            found = eigenheads(W.t() @ m.form @ W, W, self.shift * share, self.shift)
+            form = m.form + self.shift * m.gram_f  # the shift acts without ridge and roughness
+            found = eigenheads(W.t() @ form @ W, W, shift=self.shift)
         else:
-            Wg, _ = gram_whitener(m.gram_g, damping, steep_g)
+            Wg = gram_whitener(m.gram_g, damping, steep_g)
             U, s, Vt = torch.linalg.svd(Wg.t() @ m.form @ W, full_matrices=False)
             found = Heads(s, W @ Vt.t(), Wg @ U)
         values = torch.cat([found.values.new_ones(1), found.values])
@@ -120,7 +121,7 @@ class PairedSample(Sample):
     def judged_parts(self, heads: Heads) -> list[Tensor]:
         """Return the same on stretches of the pairs, where there are enough."""
         count = min(PARTS, len(self.f) // LEAST_PART)
-        edges = [i * len(self.f) // count for i in range(count + 1)] if count > 1 else []
+        edges = edges_of(len(self.f), count) if count > 1 else []
         return [self._judged(heads, slice(start, end)) for start, end in pairwise(edges)]
 
     def _judged(self, heads: Heads, rows: slice) -> Tensor:
@@ -171,13 +172,13 @@ def varying(h: Float[Tensor, "B H"], mean: Float[Tensor, " H"]) -> Float[Tensor,
 
 def gram_whitener(
     S: Float[Tensor, "H H"], ridge: float, extra: Float[Tensor, "H H"] | None = None
-) -> tuple[Float[Tensor, "H H"], Float[Tensor, " H"]]:
-    r"""Return W with ``W^T (S + extra + ridge^2 diag S) W = I``, and the diagonal of ``W^T S W``.
+) -> Float[Tensor, "H H"]:
+    r"""Return W with ``W^T (S + extra + ridge^2 diag S) W = I``.
 
     Example:
         >>> S = torch.tensor([[1.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
-        >>> W, share = gram_whitener(S, 1e-3)
-        >>> share.round(decimals=3).abs()
+        >>> W = gram_whitener(S, 1e-3)
+        >>> (W.t() @ S @ W).diagonal().round(decimals=3).abs()
         tensor([0., 1.], dtype=torch.float64)
     """
     check_finite(S)
@@ -186,12 +187,12 @@ def gram_whitener(
     e, U = torch.linalg.eigh((S if extra is None else S + extra) / size[:, None] / size)
     damped = e.clamp_min(0) + ridge**2
     W: Tensor = U / damped.sqrt() / size[:, None]
-    return W, e.clamp_min(0) / damped if extra is None else (W * (S @ W)).sum(0)
+    return W
 
 
 def slopes(basis: Basis, points: Float[Tensor, "B d"], length: float) -> Float[Tensor, "n H"]:
     """Return a basis' slopes, but its constant's, along random directions, normal of size ``length``."""
-    some = points[:: max(1, len(points) // STEEP)]
+    some = points[:: max(1, len(points) // STEEP) | 1]  # an odd step meets both orders of a pair
     generator = torch.Generator().manual_seed(0)  # the same ones in every evaluation of a round
     v = length * torch.randn(some.shape, generator=generator, dtype=torch.float64).to(some)
     found: Tensor = (basis(some + STEP * v) - basis(some - STEP * v))[:, 1:] / (2 * STEP)
@@ -209,14 +210,24 @@ def correlations(m: Moments, heads: Heads) -> Tensor:
     return values
 
 
+def edges_of(rows: int, count: int) -> list[int]:
+    """Return where to cut rows in stretches, always between two pairs in both orders.
+
+    Example:
+        >>> edges_of(10, 4)
+        [0, 2, 4, 8, 10]
+    """
+    return [2 * round(i * rows / (2 * count)) for i in range(count)] + [rows]
+
+
 Sums = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 @torch.no_grad()
 def sums_of_blocks(sample: PairedSample, count: int = PARTS) -> list[Sums]:
     """Return weighted sums over contiguous blocks: products of f, of g, of both, f, g, the weights."""
-    found = []
-    for f, g, w in zip(*(t.tensor_split(count) for t in (sample.f, sample.g, sample.x.weights)), strict=True):
+    found, cuts = [], edges_of(len(sample.f), count)[1:-1]
+    for f, g, w in zip(*(t.tensor_split(cuts) for t in (sample.f, sample.g, sample.x.weights)), strict=True):
         wf, wg = w[:, None] * f, w[:, None] * g
         found.append((wf.t() @ f, wg.t() @ g, wg.t() @ f, wf.sum(0), wg.sum(0), w.sum()))
     return found

@@ -18,15 +18,8 @@ from nbsvd.training.varpro import Placed, Projection
 
 # Pairs of one round at most, whose cost is linear; of the check and of the final heads.
 ROUND, MOST = 2**15, 2**20
-ROUGH = (
-    0.0,
-    1e-5,
-    1e-4,
-    1e-3,
-    1e-2,
-    1e-1,
-    1.0,
-)  # from which the roughness of a data set's functions is chosen
+# From which the roughness of a data set's functions is chosen.
+ROUGH = (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 DATA_WIDTH = 4  # functions of the basis for each of the k values: of data every one costs accuracy
 
 
@@ -61,7 +54,7 @@ class PairedSession(ProjectionSession):
     def _drawn(self, law: PairLaw, n: int) -> Placed:
         """Place n pairs of a law; of a data set all rows, if there are no more than that."""
         many = isinstance(law, Pairs) and self.data and len(law) > n
-        kind = "iid" if many else law.evaluation_kind
+        kind = "iid" if many else self.settings.kind or law.evaluation_kind
         x, y = law.nodes(n, kind=kind, generator=self.generator, device=self.choices.device)
         # All rows of a sample are a sample still.
         return (replace(x, kind="iid"), replace(y, kind="iid")) if self.data else (x, y)

@@ -88,10 +88,8 @@ class Session(Prepared):
 
     @property
     def _gentle(self) -> bool:
-        """Whether training starts without what larger steps would destroy: of kernels, under LoRA."""
-        kernel = (
-            self.operator.bounded and not isinstance(self.pair.right, Table) and self.operator.pairs is None
-        )
+        """Whether training starts without what larger steps would destroy: of what integrates, under LoRA."""
+        kernel = self.operator.bounded and not isinstance(self.pair.right, Table)
         plain = self.choices.method == "sgd" and self.choices.objective == "lora"
         return kernel and plain and long_enough(self.settings)
 
@@ -241,7 +239,7 @@ class Session(Prepared):
         """Subtract the functions' means over the pairs trained on, where the constant is a component."""
         if self.parts is None:
             return
-        law, device = self.parts.train, self.choices.device
+        law, device = self.parts.train, _with_float64(self.choices.device)
         x, y = law.nodes(PAIR_NODES, kind=law.evaluation_kind, generator=self.generator, device=device)
         sides = ((pair.right, (x, y)),) if pair.twin else ((pair.right, (x,)), (pair.left, (y,)))
         for side, nodes in sides:

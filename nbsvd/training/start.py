@@ -67,6 +67,8 @@ class Start:
         right, left: coefficients of the k Ritz functions in the two bases, ``(H, k)``, unit norm.
         least: the smallest Ritz value of a self-adjoint operator, zero for any other.
         control: the Ritz solution itself.
+        fit: the inner products that it comes from; of pairs those of the centred bases.
+        means: of pairs, the means of both bases; else ``None``.
     """
 
     values: Tensor
@@ -75,6 +77,8 @@ class Start:
     left: Tensor
     least: float
     control: Spectrum
+    fit: Moments
+    means: tuple[Tensor, Tensor] | None = None
 
     def scaled(self, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Return the coefficients of functions of these norms, ``(k,)``, on both sides."""
@@ -157,9 +161,9 @@ def ritz_start(
     fit = average(seen)
     matrix = isinstance(measure_x, Counting) and isinstance(measure_y, Counting)  # sums are exact
     tolerance = START_TOLERANCE if not operator.bounded else BASIS_TOLERANCE
-    shift = least = 0.0
+    shift, least, means = 0.0, 0.0, None
     if parts is not None:
-        means_f, means_g = fit.gram_f[0, 1:], fit.gram_g[0, 1:]
+        means = fit.gram_f[0, 1:], fit.gram_g[0, 1:]
         k, fit = k - 1, centred(fit)
     if left is right:
         best, C = pencil(fit, k, tolerance=BASIS_TOLERANCE)
@@ -170,10 +174,10 @@ def ritz_start(
     else:
         values, C, D = singular_pencil(fit, k, tolerance=tolerance)
         right_start, left_start = C, D
-    if parts is not None:
+    if means is not None:
         values = torch.cat([values.new_ones(1), values])
-        C, right_start = with_constant(C, means_f), with_constant(right_start, means_f)
-        D, left_start = with_constant(D, means_g), with_constant(left_start, means_g)
+        C, right_start = with_constant(C, means[0]), with_constant(right_start, means[0])
+        D, left_start = with_constant(D, means[1]), with_constant(left_start, means[1])
     control = Spectrum(
         basis_f,
         basis_g,
@@ -186,4 +190,4 @@ def ritz_start(
         label="control",
         **fields,
     )
-    return Start(values, shift, right_start, left_start, least, control.with_signs())
+    return Start(values, shift, right_start, left_start, least, control.with_signs(), fit, means)
