@@ -130,6 +130,25 @@ def quartiles(values: Sequence[float]) -> dict[str, float]:
     return {"median": median, "low": max(low, ordered[0]), "high": min(high, ordered[-1])}
 
 
+def in_a_process(script: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """What a script prints last, as JSON, when it is called with a specification in a process of its own.
+
+    ``spec["threads"]`` is the number of threads.
+    """
+    threads = str(spec["threads"])
+    done = subprocess.run(
+        [sys.executable, script, json.dumps(spec)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"{spec} failed:\n{done.stderr}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 # Results -------------------------------------------------------------------------------------------------
 
 

@@ -3,17 +3,17 @@
 import contextlib
 import json
 import math
-import os
 import pickle
 import resource
-import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from _machine import in_a_process as elsewhere
 from scipy.sparse.linalg import eigsh
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA, KernelPCA
@@ -158,20 +158,7 @@ def one(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def in_a_process(spec: dict[str, Any]) -> dict[str, Any]:
-    """Run :func:`one` in a new process."""
-    threads = str(spec["threads"])
-    done = subprocess.run(
-        [sys.executable, __file__, json.dumps(spec)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
-    )
-    if done.returncode != 0:
-        raise SystemExit(f"{spec['name']} on {spec['set']} failed:\n{done.stderr}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+in_a_process = partial(elsewhere, __file__)  # runs "one"
 
 
 if __name__ == "__main__":

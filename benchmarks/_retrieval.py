@@ -4,17 +4,17 @@ Run as a script it fits one contender, in a process of its own whose memory noth
 """
 
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
 import torch
+from _machine import in_a_process as elsewhere
 from _reduction import forget, held
 from sklearn.datasets import load_digits
 from sklearn.metrics.pairwise import rbf_kernel
@@ -313,20 +313,7 @@ def one(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def in_a_process(spec: dict[str, Any]) -> dict[str, Any]:
-    """Run :func:`one` in a new process."""
-    threads = str(spec["threads"])
-    done = subprocess.run(
-        [sys.executable, __file__, json.dumps(spec)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
-    )
-    if done.returncode != 0:
-        raise SystemExit(f"{spec['name']} failed:\n{done.stderr}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+in_a_process = partial(elsewhere, __file__)  # runs "one"
 
 
 if __name__ == "__main__":
