@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nbsvd._device import surroundings
 from nbsvd._errors import require
 from nbsvd.functions import Table
+from nbsvd.measures import Pairs
 from nbsvd.spectrum import History, Result, replicate
 from nbsvd.spectrum.moments import PAIR_NODES, chunks, measure_moments, node_count, paired_moments
 from nbsvd.spectrum.pencils import check_finite
@@ -88,8 +89,14 @@ class Session(Prepared):
 
     @property
     def _gentle(self) -> bool:
-        """Whether training starts without what larger steps would destroy: of what integrates, under LoRA."""
-        kernel = self.operator.bounded and not isinstance(self.pair.right, Table)
+        """Whether training starts without what larger steps would destroy: of what integrates, under LoRA.
+
+        Not of a graph or a table, whose pairs are all there: small batches of these are noisier than the Ritz
+        solution is wrong.
+        """
+        law = self.problem.operator.pairs
+        whole = isinstance(law, Pairs) and law.complete
+        kernel = self.operator.bounded and not isinstance(self.pair.right, Table) and not whole
         plain = self.choices.method == "sgd" and self.choices.objective == "lora"
         return kernel and plain and long_enough(self.settings)
 

@@ -61,9 +61,9 @@ class Settings:
         moment: how squared inner products are estimated; the right one for the kind if ``None``.
         optimizer: ``"soap"``, ``"adam"`` or ``"rmsprop"``.
         lr: peak learning rate; ``None`` takes 1e-2 from random heads and, after a Ritz start, 3e-3 for an
-            unbounded operator; for a kernel 1e-2 in runs of 1000 steps and 10 seconds or more, which then
-            start from the well-conditioned part of the Ritz solution; for any other bounded operator, and in
-            shorter runs, 3e-4.
+            unbounded operator; for a kernel or a data set of pairs 1e-2 in runs of 1000 steps and 10 seconds
+            or more, which then start from the well-conditioned part of the Ritz solution; for any other
+            bounded operator, and in shorter runs, 3e-4.
         warmup: steps of linear increase of the learning rate, before its cosine decay to zero.
         ema: decay of the averaged parameters, which are what is evaluated.
         report_every: steps between two reports (loss, values, progress, callbacks).
