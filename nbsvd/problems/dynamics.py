@@ -54,8 +54,9 @@ def ornstein_uhlenbeck(
 
 
 def logistic_map(order: int = 20, samples: int = 100_000, seed: int = 0) -> Problem:
-    r"""The Koopman operator of the noisy logistic map ``X_{t+1} = 4 X_t (1 - X_t) + xi`` on the circle.
+    r"""The Koopman operator of the noisy logistic map ``X_{t+1} = 4 X_t (1 - X_t) + xi``.
 
+    States lie on the circle [0, 1).
     The noise has a density proportional to :math:`\cos^N(\pi \xi)`, which makes the rank N + 1: see
     :class:`~nbsvd.exact.LogisticMap`.
 
