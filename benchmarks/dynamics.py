@@ -177,6 +177,9 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000], help="numbers of pairs")
     parser.add_argument("--only", nargs="+", choices=PROCESSES, default=list(PROCESSES), help="these alone")
     parser.add_argument("--quick", action="store_true", help="1000 pairs, one second a run, one seed")
+    parser.add_argument(
+        "--threads", type=int, default=1, choices=[1], help="of each run, ours and theirs: one"
+    )
     parser.add_argument("--folder", type=Path, help="where single runs are kept (default _build/dynamics)")
     parser.add_argument("--record", action="store_true", help="keep the report in benchmarks/results")
     args = parser.parse_args()

@@ -397,7 +397,7 @@ def test_a_report_takes_one_product(monkeypatch):
     product = Matrix.product
     monkeypatch.setattr(Matrix, "product", lambda self, f: (count.append(f.shape), product(self, f))[1])
     solve(Problem(Matrix(B)), 3, steps=10, progress=False)
-    start, steps, report, result = 2 + 2, 2 * 10, 1, 1
+    start, steps, report, result = 2 + 1, 2 * 10, 1, 1  # of the start, one for fit and control
     assert len(count) == start + steps + report + result
 
 
