@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from few_pairs import normal, seeded
 from refusals import check
 from torch import nn
 
@@ -22,14 +23,6 @@ WEIGHTS = {
     "sequential": Nesting.sequential(3),
     "none": Nesting.none(3),
 }
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=seeded(seed), dtype=f64)
 
 
 def estimate_of(nesting, moment="u", shift=0.0):

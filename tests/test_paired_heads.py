@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from few_pairs import normal, seeded
 from refusals import check
 from scipy.linalg import eigh
 
@@ -14,14 +15,6 @@ from nbsvd.spectrum.pencils import centred, pencil, singular_pencil, with_consta
 from nbsvd.training.paired import PairedSample, gram_whitener, varying
 
 f64 = torch.float64
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=seeded(seed), dtype=f64)
 
 
 def dense_canonical(x, y, p):

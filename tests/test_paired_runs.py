@@ -4,38 +4,20 @@ import math
 
 import pytest
 import torch
+from few_pairs import METHODS, normal, solve
 from refusals import check, raised
 from torch import nn
 
-import nbsvd
 from nbsvd import Conditional, Nesting, Problem, TrainingDiverged
 from nbsvd.functions import BoxFactor
 from nbsvd.measures import Empirical, GaussianPair, Pairs
 from nbsvd.problems import gaussian_pair
 from nbsvd.training.paired import PairedSample
 
-f64 = torch.float64
-SMALL = {"widths": (16, 16)}
-METHODS = ["sgd", "varpro"]
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=seeded(seed), dtype=f64)
-
 
 def correlated(n=300, rho=0.8):
     x = normal(n, 1)
     return x, rho * x + math.sqrt(1 - rho**2) * normal(n, 1, seed=1)
-
-
-def solve(problem, k=3, **options):
-    if isinstance(problem, Pairs):
-        problem = Problem(Conditional(problem))
-    return nbsvd.solve(problem, k, **{"steps": 10, "network": SMALL, "progress": False} | options)
 
 
 def parameters(result):

@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from few_pairs import METHODS, f64, normal, seeded, solve
 from refusals import check
 from torch import nn
 
@@ -14,25 +15,6 @@ from nbsvd import Conditional, Problem
 from nbsvd.measures import GaussianPair, Pairs
 from nbsvd.problems import gaussian_pair, ornstein_uhlenbeck
 from nbsvd.spectrum.moments import average, replicate, standard_error
-
-f64 = torch.float64
-SMALL = {"widths": (16, 16)}
-METHODS = ["sgd", "varpro"]
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=seeded(seed), dtype=f64)
-
-
-def solve(problem, k=3, **options):
-    if isinstance(problem, Pairs):
-        problem = Problem(Conditional(problem))
-    return nbsvd.solve(problem, k, **{"steps": 10, "network": SMALL, "progress": False} | options)
-
 
 # Tables ----------------------------------------------------------------------------------------------------
 

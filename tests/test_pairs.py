@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from few_pairs import seeded
 from refusals import check
 
 from nbsvd.measures import Empirical, Gaussian, GaussianPair, Pairs
 from nbsvd.problems import gaussian_pair
 
 f64 = torch.float64
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def numbered(n, d=1):

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from nbsvd._errors import ArgumentError, require
+from nbsvd._errors import require
+from nbsvd._kernels import check_finite_kernel, kernel_matrix
 from nbsvd.exact.base import Exact, as_points
 
 RESOLVED = 1e-10  # share of the largest value; below it the functions lose more than five digits to rounding
@@ -149,27 +150,9 @@ class GridSVD(Exact):
 
     def _matrix(self, x: Tensor, y: Tensor) -> Float64[Tensor, "n m"]:
         """Return kernel values, checked, in float64."""
-        expected = f"finite real numbers, shape ({len(x)}, {len(y)})"
-        try:
-            K: Any = self._kernel(x, y)
-        except Exception as error:  # whatever a user's function raises
-            raise ArgumentError(
-                "kernel",
-                got=f"{type(error).__name__} ({error})",
-                expected=expected,
-                remedy="Call kernel(x, y) yourself: x is (B, d), y is (B', d').",
-            ) from error
-        require(
-            isinstance(K, Tensor) and K.shape == (len(x), len(y)),
-            "kernel",
-            got=f"shape {tuple(K.shape)}" if isinstance(K, Tensor) else type(K).__name__,
-            expected=expected,
-            remedy="On a line, x - y.t() broadcasts two columns to a matrix.",
-        )
-        require(not K.is_complex(), "kernel", got=f"dtype {K.dtype}", expected=expected)
-        require(bool(torch.isfinite(K).all()), "kernel", got="NaN or infinite values", expected=expected)
-        values: Tensor = (K if x.requires_grad or y.requires_grad else K.detach()).to(x)
-        return values
+        K = kernel_matrix(self._kernel, x, y)
+        check_finite_kernel(K)
+        return K
 
 
 def _nodes(name: str, x: Any) -> Float64[Tensor, "n d"]:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from nbsvd._kernels import check_finite_kernel
 from nbsvd.measures import Empirical
-from nbsvd.operators.integral import Integral, check_finite_kernel
+from nbsvd.operators.integral import Integral
 
 KERNELS = ("rbf", "laplacian", "polynomial", "linear")
 RANK = 1e-10  # share of the largest value below which one counts as zero

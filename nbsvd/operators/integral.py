@@ -1,20 +1,17 @@
 """Integral operators, given by a kernel and two measures."""
 
 import math
-from collections.abc import Callable
 from functools import cached_property
-from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from nbsvd._errors import ArgumentError, require
+from nbsvd._errors import require
+from nbsvd._kernels import Kernel, check_finite_kernel, kernel_matrix
 from nbsvd.measures import Measure, Nodes, Uniform
 from nbsvd.measures.rules import gauss_legendre
 from nbsvd.operators.base import Operator
-
-Kernel = Callable[[Tensor, Tensor], Tensor]
 
 
 class Integral(Operator):
@@ -103,40 +100,7 @@ class Integral(Operator):
         Raises:
             ArgumentError: a kernel that fails at these points, or returns something else.
         """
-        expected = f"shape ({len(x)}, {len(y)}) for {len(x)} points x and {len(y)} points y"
-        try:
-            K: Any = self.kernel(x, y)
-        except ArgumentError:
-            raise
-        except Exception as error:  # whatever a user's function raises
-            raise ArgumentError(
-                "kernel",
-                got=f"{type(error).__name__} ({error}) for points x {tuple(x.shape)} and y {tuple(y.shape)}",
-                expected=f"a tensor of {expected}",
-                remedy="Call kernel(x, y) yourself: x is (B, d), y is (B', d').",
-            ) from error
-        require(
-            isinstance(K, Tensor) and K.shape == (len(x), len(y)),
-            "kernel",
-            got=f"shape {tuple(K.shape)}" if isinstance(K, Tensor) else type(K).__name__,
-            expected=expected,
-            remedy="On a line, x - y.t() broadcasts two columns to a matrix."
-            if isinstance(K, Tensor)
-            else "Use torch functions throughout, or torch.as_tensor at the end.",
-        )
-        require(
-            not K.is_complex(),
-            "kernel",
-            got=f"dtype {K.dtype}",
-            expected="real values",
-            remedy="Treat its real and imaginary parts as two operators.",
-        )
-        if K.requires_grad and not (x.requires_grad or y.requires_grad):
-            K = K.detach()  # parameters of the kernel are no parameters of the functions
-        if x.is_floating_point():  # a condition such as x < y.t(), or float64 constants on float32 points
-            K = K.to(x)
-        values: Tensor = K if K.is_floating_point() else K.to(torch.get_default_dtype())
-        return values
+        return kernel_matrix(self.kernel, x, y)
 
     def transform(self, y: Tensor, nodes: Nodes, f: Tensor) -> Tensor:
         """Return ``(1/B) sum_b w_b k(x_b, y) f(x_b)``; for a kink on a rule, what the class says.
@@ -161,17 +125,6 @@ class Integral(Operator):
             self_adjoint=False,
             kink=self.kink,
         )
-
-
-def check_finite_kernel(K: Tensor) -> None:
-    """Refuse kernel values that are NaN or infinite."""
-    require(
-        bool(torch.isfinite(K).all()),
-        "kernel",
-        got="NaN or infinite values",
-        expected="finite values",
-        remedy="Look for a division by zero or a logarithm of zero in the kernel.",
-    )
 
 
 def _split(matrix: Kernel, measure_x: Measure, measure_y: Measure) -> "SplitKernel":
